@@ -1,0 +1,74 @@
+//! Locks that die with their holder: flock(2) on a file.
+//!
+//! The kernel frees the lock when the last descriptor of it is closed, kill -9 included, so a lock that can be taken
+//! proves that its former holder is gone. Pids prove nothing: they are reused, and another pid namespace has others.
+
+use crate::Error;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// A held lock; dropping it frees it. The file stays, since removing it would let two holders lock two files of one
+/// name.
+#[derive(Debug)]
+pub struct FileLock {
+    _file: OwnedFd,
+}
+
+impl FileLock {
+    /// Waits until nobody else holds the lock.
+    pub fn exclusive(path: &Path) -> Result<Self, Error> {
+        take(path, FlockOperation::LockExclusive)
+    }
+
+    /// Waits until nobody holds the lock exclusively.
+    pub fn shared(path: &Path) -> Result<Self, Error> {
+        take(path, FlockOperation::LockShared)
+    }
+
+    /// Takes the lock, or says None when somebody holds it.
+    pub fn try_exclusive(path: &Path) -> Result<Option<Self>, Error> {
+        match take(path, FlockOperation::NonBlockingLockExclusive) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(error) if error.is(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn take(path: &Path, operation: FlockOperation) -> Result<FileLock, Error> {
+    let file = open(path)?;
+    loop {
+        match rustix::fs::flock(&file, operation) {
+            Ok(()) => return Ok(FileLock { _file: file }),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(Error::io("lock", path, error)),
+        }
+    }
+}
+
+/// Opens an existing lock file without O_CREAT first, so that taking a known lock needs no free inode.
+fn open(path: &Path) -> Result<OwnedFd, Error> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    match rustix::fs::open(path, flags, Mode::empty()) {
+        Err(Errno::NOENT) => rustix::fs::open(path, flags | OFlags::CREATE, Mode::from_raw_mode(0o600)),
+        opened => opened,
+    }
+    .map_err(|error| Error::io("open lock", path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holder_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = FileLock::exclusive(&path).unwrap();
+        assert!(FileLock::try_exclusive(&path).unwrap().is_none());
+        drop(held);
+        assert!(FileLock::try_exclusive(&path).unwrap().is_some());
+    }
+}
