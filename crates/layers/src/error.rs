@@ -1,0 +1,112 @@
+//! What can go wrong with a layer.
+
+use orlop_model::{ErrorKind, Id, Kind};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The result of everything here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong with a layer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A call on a file of the store failed.
+    #[error("can't {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file that it was tried on.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The stream that holds the archive could not be read.
+    #[error("can't read the layer: {0}")]
+    Read(#[source] io::Error),
+    /// The archive is not a layer, or is damaged.
+    #[error("invalid layer archive: {0}")]
+    Archive(String),
+    /// One entry of the archive can't be unpacked.
+    #[error("invalid layer archive: entry {entry:?}: {reason}")]
+    Entry {
+        /// The name as the archive gives it.
+        entry: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The archive needs more than the limits allow.
+    #[error("layer refused: {0}")]
+    Limit(String),
+    /// The layer is compressed in a way that layers are not compressed in.
+    #[error("the layer is compressed with {0}, which is not supported: use gzip, zstd or none")]
+    Compression(&'static str),
+    /// The layer does not fit the layers below it.
+    #[error("layer does not fit what lies below it: {0}")]
+    Chain(String),
+    /// More layers than a mount can have.
+    #[error("{count} layers are too many: {driver} mounts at most {max}")]
+    TooManyLayers {
+        /// How many were asked for.
+        count: usize,
+        /// How many there can be.
+        max: usize,
+        /// Which driver says so.
+        driver: &'static str,
+    },
+    /// The kernel refused a mount.
+    #[error("can't mount layer {id}: {reason}", id = id.short())]
+    Mount {
+        /// The writable layer.
+        id: Id,
+        /// What was tried and what the kernel said.
+        reason: String,
+    },
+    /// Mounted where this process can't see it.
+    #[error("layer {id} is mounted in the mount namespace of process {pid}: stop that process first", id = id.short())]
+    MountedElsewhere {
+        /// The writable layer.
+        id: Id,
+        /// A process in that namespace.
+        pid: u32,
+    },
+    /// No such layer on disk.
+    #[error("no such layer: {0}")]
+    NotFound(Id),
+    /// The driver can't work on this file system.
+    #[error("storage driver {driver} can't be used on {}: {reason}", path.display())]
+    DriverUnusable {
+        /// The driver.
+        driver: &'static str,
+        /// The data root.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: impl AsRef<Path>, source: impl Into<io::Error>) -> Self {
+        Self::Io { action, path: path.as_ref().to_owned(), source: source.into() }
+    }
+
+    pub(crate) fn entry(entry: &[u8], reason: impl Into<String>) -> Self {
+        Self::Entry { entry: String::from_utf8_lossy(entry).into_owned(), reason: reason.into() }
+    }
+}
+
+impl Kind for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { source, .. } | Self::Read(source) => Kind::kind(source),
+            Self::Archive(_) | Self::Entry { .. } | Self::Limit(_) | Self::Compression(_) | Self::Chain(_) => {
+                ErrorKind::Invalid
+            }
+            Self::TooManyLayers { .. } => ErrorKind::Invalid,
+            Self::Mount { .. } => ErrorKind::Internal,
+            Self::MountedElsewhere { .. } => ErrorKind::Conflict,
+            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::DriverUnusable { .. } => ErrorKind::Unsupported,
+        }
+    }
+}
