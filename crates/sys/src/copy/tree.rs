@@ -77,12 +77,14 @@ pub struct CopyStats {
 /// An error leaves what was copied so far; whoever wants all or nothing copies aside. Nothing is synced.
 pub fn copy_tree(source: impl AsFd, target: impl AsFd, options: CopyOptions) -> Result<CopyStats, Error> {
     let target = Root::new(&target, false);
+    // Opened again because the caller's descriptor may be an O_PATH one.
+    let opened = target.open(Path::new("")).map_err(|error| target.error("open", Path::new(""), error))?;
     let copy = Copy {
         source: Root::new(&source, options.cross_mounts),
         target,
         options,
         content: FileCopier::new(),
-        inherits_acl: metadata::has_default_acl(target.fd),
+        inherits_acl: metadata::has_default_acl(opened.as_fd()),
         linked: Mutex::new(HashMap::new()),
         total: Mutex::new(CopyStats::default()),
     };
