@@ -7,13 +7,13 @@ use crate::Error;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// A held lock; dropping it frees it. The file stays, since removing it would let two holders lock two files of one
-/// name.
+/// A held lock; dropping it frees it.
 #[derive(Debug)]
 pub struct FileLock {
-    _file: OwnedFd,
+    file: OwnedFd,
+    path: PathBuf,
 }
 
 impl FileLock {
@@ -35,16 +35,35 @@ impl FileLock {
             Err(error) => Err(error),
         }
     }
+
+    /// Frees an exclusive lock whose object is gone for good, and removes its file. Whoever waits for it notices and
+    /// locks a new file of that name.
+    pub fn remove(self) {
+        // Harmless when it fails: an unused lock file of no length stays.
+        let _ = rustix::fs::unlink(&self.path);
+        drop(self.file);
+    }
 }
 
 fn take(path: &Path, operation: FlockOperation) -> Result<FileLock, Error> {
-    let file = open(path)?;
     loop {
+        let file = open(path)?;
         match rustix::fs::flock(&file, operation) {
-            Ok(()) => return Ok(FileLock { _file: file }),
-            Err(Errno::INTR) => {}
+            Ok(()) if is_named(&file, path)? => return Ok(FileLock { file, path: path.to_owned() }),
+            // The holder before us removed the file with its object; whoever comes next makes a new one.
+            Ok(()) | Err(Errno::INTR) => {}
             Err(error) => return Err(Error::io("lock", path, error)),
         }
+    }
+}
+
+/// Whether `path` still names this very file.
+fn is_named(file: &OwnedFd, path: &Path) -> Result<bool, Error> {
+    let held = rustix::fs::fstat(file).map_err(|error| Error::io("stat", path, error))?;
+    match rustix::fs::lstat(path) {
+        Ok(named) => Ok((held.st_dev, held.st_ino) == (named.st_dev, named.st_ino)),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(Error::io("stat", path, error)),
     }
 }
 
@@ -70,5 +89,19 @@ mod tests {
         assert!(FileLock::try_exclusive(&path).unwrap().is_none());
         drop(held);
         assert!(FileLock::try_exclusive(&path).unwrap().is_some());
+    }
+    #[test]
+    fn a_removed_lock_is_never_held_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = FileLock::exclusive(&path).unwrap();
+        let waiter = std::thread::spawn({
+            let path = path.clone();
+            move || FileLock::exclusive(&path).unwrap()
+        });
+        held.remove();
+        let waiter = waiter.join().unwrap();
+        assert!(FileLock::try_exclusive(&path).unwrap().is_none());
+        drop(waiter);
     }
 }

@@ -1,0 +1,358 @@
+//! The connection and its transactions.
+//!
+//! Settings, and why: journal_mode=PERSIST, because WAL can't even read when no byte is free and its mapped index may
+//! be hit by SIGBUS; synchronous=FULL, because what was acknowledged must survive a power cut; BEGIN IMMEDIATE for
+//! whatever may write, because a transaction that turns from reader to writer fails at once when another writes, in
+//! spite of the busy time-out.
+
+use crate::table::Sums;
+use crate::{ContainerRow, Error, ImageRow, LayerRow, LeaseRow, Row, Table, TagRow, TrashRow, VolumeRow, format};
+use orlop_sys::durable;
+use orlop_sys::lock::FileLock;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Each entry brings the database from the version of its index to the next. Append only.
+const MIGRATIONS: [&str; 1] = [include_str!("migrations/1.sql")];
+
+/// How long a writer waits for others.
+const BUSY: Duration = Duration::from_secs(30);
+
+/// Bytes that the journal and the free list have in reserve, so that a full disk doesn't stop a removal.
+const HEADROOM: usize = 1 << 20;
+
+/// The kinds of lock; each is a directory below `locks/`.
+const LOCK_KINDS: [&str; 4] = ["container", "engine", "layer", "volume"];
+
+/// The open state of one data root. Cheap to open; every process has its own.
+pub struct State {
+    root: PathBuf,
+    path: PathBuf,
+    connection: Mutex<Connection>,
+}
+
+impl State {
+    /// Opens the state below `root`, making it when the root is new.
+    ///
+    /// # Errors
+    /// When the root can't be written, or was written by a version that this one doesn't understand.
+    pub fn open(root: &Path) -> Result<Self, Error> {
+        let path = root.join("state.db");
+        let new = !path.exists();
+        // Of many processes that meet a new root one makes it, and the others wait for that.
+        let making = if new { Some(make_directories(root)?) } else { None };
+        format::ensure(root)?;
+        let connection = connect(&path).map_err(|source| Error::Database { path: path.clone(), source })?;
+        let state = Self { root: root.to_owned(), path, connection: Mutex::new(connection) };
+        state.migrate()?;
+        if new {
+            durable::sync_directory(root)?;
+        }
+        drop(making);
+        Ok(state)
+    }
+
+    /// The data root.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Runs `body` on one consistent view of the database. Nothing but reading rows belongs in it.
+    pub fn read<T, E: From<Error>>(&self, body: impl FnOnce(&ReadTx<'_>) -> Result<T, E>) -> Result<T, E> {
+        let mut connection = self.connection();
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Deferred).map_err(|source| self.error(source))?;
+        self.check_version(&transaction)?;
+        body(&ReadTx { connection: &transaction, sums: Sums::default(), path: &self.path })
+    }
+
+    /// Runs `body` as the only writer and commits when it returns Ok; on an error nothing of it stays. The commit is
+    /// on the disk when this returns. Nothing but reading and writing rows belongs in it.
+    pub fn write<T, E: From<Error>>(&self, body: impl FnOnce(&WriteTx<'_>) -> Result<T, E>) -> Result<T, E> {
+        let mut connection = self.connection();
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|source| self.error(source))?;
+        self.check_version(&transaction)?;
+        let tx = WriteTx(ReadTx { connection: &transaction, sums: Sums::default(), path: &self.path });
+        let value = body(&tx)?;
+        tx.0.sums.store(&transaction).map_err(|source| self.error(source))?;
+        transaction.commit().map_err(|source| self.error(source))?;
+        Ok(value)
+    }
+
+    /// Waits for the exclusive lock on one object; held until the guard is dropped.
+    ///
+    /// `kind` is one of container, engine, layer, volume. Who needs several of a kind takes them in sorted order.
+    pub fn lock(&self, kind: &str, name: &str) -> Result<FileLock, Error> {
+        Ok(FileLock::exclusive(&self.lock_path(kind, name))?)
+    }
+
+    /// The lock, or None when somebody holds it.
+    pub fn try_lock(&self, kind: &str, name: &str) -> Result<Option<FileLock>, Error> {
+        Ok(FileLock::try_exclusive(&self.lock_path(kind, name))?)
+    }
+
+    fn lock_path(&self, kind: &str, name: &str) -> PathBuf {
+        debug_assert!(LOCK_KINDS.contains(&kind), "unknown kind of lock {kind}");
+        self.root.join("locks").join(kind).join(name)
+    }
+
+    /// Gives the database its headroom back when less than half is left; `tend` calls this.
+    pub fn restore_headroom(&self) -> Result<(), Error> {
+        let mut connection = self.connection();
+        let free = connection
+            .query_row("SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size", [], |row| {
+                row.get::<_, i64>(0)
+            })
+            .map_err(|source| self.error(source))?;
+        if usize::try_from(free).unwrap_or(0) < HEADROOM / 2 {
+            grow(&mut connection).map_err(|source| self.error(source))?;
+        }
+        Ok(())
+    }
+
+    fn migrate(&self) -> Result<(), Error> {
+        let latest = u32::try_from(MIGRATIONS.len()).expect("there are few migrations");
+        let mut connection = self.connection();
+        if version(&connection).map_err(|source| self.error(source))? >= latest {
+            return Ok(());
+        }
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|source| self.error(source))?;
+        // Another process may have migrated while this one waited.
+        let from = version(&transaction).map_err(|source| self.error(source))?;
+        for migration in MIGRATIONS.iter().skip(from as usize) {
+            transaction.execute_batch(migration).map_err(|source| self.error(source))?;
+        }
+        transaction.pragma_update(None, "user_version", latest).map_err(|source| self.error(source))?;
+        transaction.commit().map_err(|source| self.error(source))?;
+        if from == 0 {
+            grow(&mut connection).map_err(|source| self.error(source))?;
+        }
+        Ok(())
+    }
+
+    /// A process of a newer version may migrate the database while this one runs.
+    fn check_version(&self, connection: &Connection) -> Result<(), Error> {
+        let found = version(connection).map_err(|source| self.error(source))?;
+        let known = u32::try_from(MIGRATIONS.len()).expect("there are few migrations");
+        if found > known {
+            return Err(Error::TooNew { path: self.path.clone(), found, known });
+        }
+        Ok(())
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        // A panic inside a transaction has rolled it back, so the connection is sound.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn error(&self, source: rusqlite::Error) -> Error {
+        Error::Database { path: self.path.clone(), source }
+    }
+}
+
+fn make_directories(root: &Path) -> Result<FileLock, Error> {
+    std::fs::create_dir_all(root).map_err(|error| orlop_sys::Error::io("create directory", root, error))?;
+    for name in ["locks", "leases"] {
+        durable::make_directory(&root.join(name), 0o700)?;
+    }
+    for kind in LOCK_KINDS {
+        durable::make_directory(&root.join("locks").join(kind), 0o700)?;
+    }
+    Ok(FileLock::exclusive(&root.join("locks/engine/new"))?)
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    connection.pragma_update(None, "journal_mode", "PERSIST")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    Ok(connection)
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.prepare_cached("PRAGMA user_version")?.query_row([], |row| row.get(0))
+}
+
+/// Fills and frees pages: the file keeps them in its free list, and the persistent journal keeps the length that it
+/// needed to save them. Each row fills one page, since pages that a row overflows into aren't saved in the journal.
+fn grow(connection: &mut Connection) -> rusqlite::Result<()> {
+    let pages = HEADROOM / 4096;
+    connection.execute_batch(&format!(
+        "BEGIN IMMEDIATE;
+         CREATE TABLE IF NOT EXISTS headroom (filler BLOB);
+         WITH RECURSIVE page (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM page WHERE number <= {pages})
+         INSERT INTO headroom SELECT zeroblob(4000) FROM page;
+         COMMIT;
+         BEGIN IMMEDIATE; UPDATE headroom SET filler = randomblob(4000); COMMIT;
+         BEGIN IMMEDIATE; DROP TABLE headroom; COMMIT;"
+    ))
+}
+
+/// A consistent view of the database.
+pub struct ReadTx<'a> {
+    connection: &'a Connection,
+    sums: Sums,
+    path: &'a Path,
+}
+
+macro_rules! tables {
+    ($($(#[$doc:meta])* $name:ident: $row:ty;)*) => {
+        $($(#[$doc])* pub fn $name(&self) -> Table<'_, $row> { self.table() })*
+    };
+}
+
+impl ReadTx<'_> {
+    /// Any table, by its rows' type.
+    pub fn table<R: Row>(&self) -> Table<'_, R> {
+        Table { connection: self.connection, sums: &self.sums, path: self.path, rows: PhantomData }
+    }
+
+    tables! {
+        /// Layers of images.
+        layers: LayerRow;
+        /// Images by id.
+        images: ImageRow;
+        /// Names of images.
+        tags: TagRow;
+        /// Volumes by name.
+        volumes: VolumeRow;
+        /// Containers by id, without the engine's details.
+        containers: ContainerRow;
+        /// What was removed and can be restored.
+        trash: TrashRow;
+        /// Long verbs that need objects to stay.
+        leases: LeaseRow;
+    }
+}
+
+/// The one writer; what it changes is visible to it at once and to others after the commit.
+pub struct WriteTx<'a>(ReadTx<'a>);
+
+impl<'a> std::ops::Deref for WriteTx<'a> {
+    type Target = ReadTx<'a>;
+
+    fn deref(&self) -> &ReadTx<'a> {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::volume::VolumePhase;
+    use orlop_model::{Timestamp, VolumeName};
+
+    fn volume(name: &str) -> VolumeRow {
+        VolumeRow {
+            name: name.parse::<VolumeName>().unwrap(),
+            driver: "local".to_owned(),
+            options: Default::default(),
+            labels: Default::default(),
+            created: Timestamp::now(),
+            anonymous: false,
+            phase: VolumePhase::Ready,
+        }
+    }
+
+    fn put(state: &State, name: &str) {
+        state.write(|tx| tx.volumes().put(&volume(name))).unwrap();
+    }
+
+    #[test]
+    fn rows_are_there_for_the_next_process_and_an_error_leaves_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        put(&state, "one");
+        let failed = state.write(|tx| {
+            tx.volumes().put(&volume("two"))?;
+            tx.volumes().insert(&volume("one"))
+        });
+        assert!(matches!(failed, Err(Error::Exists { table: "volume", .. })));
+        let next = State::open(dir.path()).unwrap();
+        let names: Vec<_> = next.read(|tx| tx.volumes().list()).unwrap().into_iter().map(|row| row.name).collect();
+        assert_eq!(names, ["one".parse().unwrap()]);
+        assert!(next.write(|tx| tx.volumes().delete("one")).unwrap());
+        assert_eq!(next.read(|tx| tx.volumes().get("one")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_changed_a_lost_and_a_foreign_row_are_noticed() {
+        for (sql, damaged) in [
+            ("UPDATE volume SET body = replace(body, 'local', 'lacol') WHERE key = 'one'", "one"),
+            ("DELETE FROM volume WHERE key = 'one'", "table"),
+            ("INSERT INTO volume SELECT 'three', body, hash FROM volume WHERE key = 'one'", "table"),
+            ("UPDATE volume SET key = 'onf' WHERE key = 'one'", "onf"),
+            ("UPDATE checksum SET count = 3", "table"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let state = State::open(dir.path()).unwrap();
+            put(&state, "one");
+            put(&state, "two");
+            state.connection().execute_batch(sql).unwrap();
+            let error = state.read(|tx| tx.volumes().list()).unwrap_err();
+            assert!(matches!(&error, Error::Corrupt { key, .. } if key.contains(damaged)), "{sql}: {error}");
+            if let Ok(found) = state.read(|tx| tx.volumes().get("one")) {
+                assert_eq!(found.unwrap().name.as_str(), "one", "{sql}");
+            }
+            assert!(state.read(|tx| tx.volumes().get("missing")).is_err(), "{sql}");
+        }
+    }
+
+    #[test]
+    fn many_processes_write_without_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(State::open(dir.path()).unwrap());
+        std::thread::scope(|scope| {
+            for writer in 0..16 {
+                let root = dir.path();
+                scope.spawn(move || {
+                    let state = State::open(root).unwrap();
+                    for number in 0..10 {
+                        put(&state, &format!("volume-{writer}-{number}"));
+                    }
+                });
+            }
+        });
+        let state = State::open(dir.path()).unwrap();
+        assert_eq!(state.read(|tx| tx.volumes().list()).unwrap().len(), 160);
+    }
+
+    #[test]
+    fn many_processes_may_make_the_same_root() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for writer in 0..16 {
+                let root = dir.path();
+                scope.spawn(move || put(&State::open(root).unwrap(), &format!("volume-{writer}")));
+            }
+        });
+        assert_eq!(State::open(dir.path()).unwrap().read(|tx| tx.volumes().list()).unwrap().len(), 16);
+    }
+
+    #[test]
+    fn the_headroom_is_there_from_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        let length = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().len();
+        assert!(length("state.db") >= HEADROOM as u64);
+        assert!(length("state.db-journal") >= HEADROOM as u64);
+        state.restore_headroom().unwrap();
+    }
+
+    #[test]
+    fn a_newer_database_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        state.connection().pragma_update(None, "user_version", 99).unwrap();
+        assert!(matches!(state.read(|tx| tx.volumes().list()), Err(Error::TooNew { found: 99, .. })));
+    }
+}
