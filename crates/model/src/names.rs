@@ -86,8 +86,8 @@ fn is_restricted_name(name: &str) -> bool {
 const ADJECTIVES: [&str; 48] = [
     "able", "amber", "autumn", "bold", "brave", "breezy", "bright", "calm", "candid", "clear", "clever", "cosy",
     "crisp", "daring", "deft", "eager", "early", "easy", "fair", "fond", "fresh", "gentle", "glad", "golden", "handy",
-    "hardy", "honest", "jolly", "keen", "kind", "lively", "loyal", "lucky", "merry", "mild", "neat", "noble", "patient",
-    "plucky", "proud", "quick", "quiet", "ready", "sound", "steady", "sunny", "trim", "warm",
+    "hardy", "honest", "jolly", "keen", "kind", "lively", "loyal", "lucky", "merry", "mild", "neat", "noble",
+    "patient", "plucky", "proud", "quick", "quiet", "ready", "sound", "steady", "sunny", "trim", "warm",
 ];
 const SHIPMATES: [&str; 48] = [
     "anchor", "ballast", "beacon", "bilge", "binnacle", "boom", "bosun", "bow", "bowsprit", "buoy", "cable", "capstan",
