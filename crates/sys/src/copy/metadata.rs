@@ -117,8 +117,11 @@ pub(super) fn remove_acls(target: Xattrs<'_>) -> Result<(), Errno> {
 
 /// Whether new entries of this directory get rights of their own from it.
 pub(super) fn has_default_acl(directory: BorrowedFd<'_>) -> bool {
-    let mut nothing = [0u8; 0];
-    rustix::fs::fgetxattr(directory, DEFAULT_ACL, &mut nothing[..]).is_ok_and(|size| size > 0)
+    let mut value = [0; 4];
+    match rustix::fs::fgetxattr(directory, DEFAULT_ACL, &mut value[..]) {
+        Ok(size) => size > 0,
+        Err(error) => error == Errno::RANGE,
+    }
 }
 
 fn list(of: Xattrs<'_>) -> Result<Vec<CString>, Errno> {
