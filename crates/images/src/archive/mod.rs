@@ -1,0 +1,95 @@
+//! Reading image archives: docker-archive, OCI layout (directory or tar), and Docker 25's mix of both.
+//!
+//! An archive is opened once: its headers are indexed, and every blob of it is then read at its place, any number at
+//! the same time. Nothing of it is trusted: names resolve within the index, sizes and digests are verified before or
+//! while a blob is read.
+
+mod blob;
+mod docker;
+mod oci;
+mod source;
+mod tar_index;
+
+pub use blob::{Blob, BlobReader};
+pub use oci::machine_architecture;
+pub use source::Source;
+
+pub(crate) use blob::sha256;
+pub(crate) use source::unnamed_file;
+
+use crate::Error;
+use orlop_model::Digest;
+use orlop_model::image::ImageConfig;
+use source::Files;
+use std::path::Path;
+
+/// Manifests, indexes and configs are not longer than this (DESIGN.md, "Unpacking has limits").
+pub(crate) const MAX_JSON: u64 = 4 * 1024 * 1024;
+/// The kernel mounts no more.
+const MAX_LAYERS: usize = 500;
+
+/// An image as an archive describes it; its layers have not been read yet.
+#[derive(Debug)]
+pub struct ArchivedImage {
+    /// Digest of the config.
+    pub id: Digest,
+    /// As the archive writes them, not parsed.
+    pub names: Vec<String>,
+    /// Byte for byte.
+    pub config: Vec<u8>,
+    /// The same, read.
+    pub parsed: ImageConfig,
+    /// Digest and bytes of the manifest; a docker-archive has none.
+    pub manifest: Option<(Digest, Vec<u8>)>,
+    /// Lowest first.
+    pub layers: Vec<ArchivedLayer>,
+}
+
+/// A layer in an archive.
+#[derive(Clone, Debug)]
+pub struct ArchivedLayer {
+    /// Digest of the uncompressed layer, as the config says; verified when it is unpacked.
+    pub diff_id: Digest,
+    /// The layer as it lies there: tar, plain or compressed.
+    pub blob: Blob,
+    /// Digest of the blob as it lies there, where the archive tells one.
+    pub digest: Option<Digest>,
+}
+
+/// Opens `source` and reads what images it holds. `ingest` is a directory of ours for what has to be copied first.
+///
+/// Errors name the file of the archive that is missing, damaged or not as announced.
+pub fn open(source: Source, ingest: &Path) -> Result<Vec<ArchivedImage>, Error> {
+    let files = Files::open(source, ingest)?;
+    let images = if let Some(manifest) = files.get("manifest.json")? {
+        docker::images(&files, &manifest)?
+    } else if files.get("index.json")?.is_some() {
+        oci::images(&files)?
+    } else if matches!(&files, Files::Tar(index) if !index.ended) {
+        return Err(Error::Missing { name: "manifest.json".to_owned(), hint: "; the archive may be cut off" });
+    } else {
+        return Err(Error::NotAnImage);
+    };
+    for image in &images {
+        if image.layers.len() > MAX_LAYERS {
+            return Err(Error::archive(format!(
+                "{} has {} layers; {MAX_LAYERS} can be mounted",
+                image.id,
+                image.layers.len()
+            )));
+        }
+    }
+    Ok(images)
+}
+
+fn parse_json<'a, T: serde::Deserialize<'a>>(name: &str, bytes: &'a [u8]) -> Result<T, Error> {
+    serde_json::from_slice(bytes).map_err(|source| Error::Json { name: name.to_owned(), source })
+}
+
+fn parse_config(bytes: &[u8]) -> Result<ImageConfig, Error> {
+    let config: ImageConfig = parse_json("the image config", bytes)?;
+    match config.rootfs.kind.as_str() {
+        "layers" => Ok(config),
+        other => Err(Error::archive(format!("its config has a root file system of type {other:?}; `layers` is known"))),
+    }
+}
