@@ -259,7 +259,9 @@ mod tests {
             labels: Default::default(),
             created: Timestamp::now(),
             anonymous: false,
+            origin: None,
             phase: VolumePhase::Ready,
+            mounted_for: Vec::new(),
         }
     }
 
