@@ -24,6 +24,9 @@ pub enum Error {
     /// The stream that holds the archive could not be read.
     #[error("can't read the layer: {0}")]
     Read(#[source] io::Error),
+    /// A call to the kernel failed.
+    #[error(transparent)]
+    Sys(#[from] orlop_sys::Error),
     /// The archive is not a layer, or is damaged.
     #[error("invalid layer archive: {0}")]
     Archive(String),
@@ -90,6 +93,14 @@ impl Error {
         Self::Io { action, path: path.as_ref().to_owned(), source: source.into() }
     }
 
+    /// Names the entry in which the archive is damaged.
+    pub(crate) fn in_entry(self, entry: &[u8]) -> Self {
+        match self {
+            Self::Archive(reason) => Self::entry(entry, reason),
+            other => other,
+        }
+    }
+
     pub(crate) fn entry(entry: &[u8], reason: impl Into<String>) -> Self {
         Self::Entry { entry: String::from_utf8_lossy(entry).into_owned(), reason: reason.into() }
     }
@@ -99,6 +110,7 @@ impl Kind for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { source, .. } | Self::Read(source) => Kind::kind(source),
+            Self::Sys(error) => error.kind(),
             Self::Archive(_) | Self::Entry { .. } | Self::Limit(_) | Self::Compression(_) | Self::Chain(_) => {
                 ErrorKind::Invalid
             }

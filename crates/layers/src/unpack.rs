@@ -1,10 +1,20 @@
 //! One layer archive into one directory.
 
-use crate::Result;
+mod acl;
+mod archive;
+mod header;
+mod pax;
+mod place;
+mod stream;
+
+use crate::{Error, Result};
+use archive::Archive;
 use orlop_model::Digest;
+use place::Layer;
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What an image may need at most. All layers of an image share one [`Budget`].
 #[derive(Clone, Copy, Debug)]
@@ -32,15 +42,28 @@ impl Default for Limits {
 /// What is left of an image's limits while its layers are unpacked in parallel.
 #[derive(Debug, Default)]
 pub struct Budget {
-    pub(crate) limits: Limits,
-    pub(crate) entries: AtomicU64,
-    pub(crate) size: AtomicU64,
+    limits: Limits,
+    entries: AtomicU64,
+    size: AtomicU64,
 }
 
 impl Budget {
     /// A fresh budget for one image.
     pub fn new(limits: Limits) -> Self {
         Self { limits, ..Self::default() }
+    }
+
+    /// Counts one entry with this much content.
+    fn take(&self, bytes: u64) -> Result<()> {
+        let entries = self.entries.fetch_add(1, Ordering::Relaxed) + 1;
+        if entries > self.limits.entries {
+            return Err(Error::Limit(format!("the image has more than {} files", self.limits.entries)));
+        }
+        let before = self.size.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > self.limits.size {
+            return Err(Error::Limit(format!("the image unpacks to more than {} bytes", self.limits.size)));
+        }
+        Ok(())
     }
 }
 
@@ -64,6 +87,9 @@ pub struct Unpacked {
     pub size: u64,
     /// What depends on the layers below.
     pub dependencies: Dependencies,
+    /// Extended attributes that the file system can't hold and that nothing depends on, with the number of files that
+    /// lost them. Losing a file capability or an access control list is an error instead.
+    pub skipped_xattrs: BTreeMap<String, u64>,
 }
 
 /// What in a layer can only be settled once the layers below it are known. Paths are relative to the layer's root.
@@ -94,6 +120,31 @@ impl Dependencies {
 }
 
 /// Unpacks `reader` into the empty directory `into`, in overlay's format.
-pub fn unpack(_reader: impl Read + Send, _into: &Path, _options: Options, _budget: &Budget) -> Result<Unpacked> {
-    Err(crate::Error::Archive("being built".to_owned()))
+///
+/// The stream may be plain, gzip or zstd. It is read to its end, whatever follows the archive's end marker included,
+/// so that both digests cover all of it. Nothing is synced: the caller flushes all layers of an image at once. After an
+/// error the directory holds what was unpacked so far, to be removed by the caller.
+pub fn unpack(reader: impl Read + Send, into: &Path, options: Options, budget: &Budget) -> Result<Unpacked> {
+    let limits = budget.limits;
+    let (placed, digests) = stream::run(reader, options, &limits, |chunks| {
+        // On this thread only, so that files are made with the mode that they shall have.
+        orlop_sys::overlay::unshare_fs()?;
+        rustix::process::umask(rustix::fs::Mode::empty());
+        let mut layer = Layer::new(into)?;
+        let mut archive = Archive::new(chunks, limits);
+        while let Some(entry) = archive.next()? {
+            budget.take(archive.stored())?;
+            let content = archive.content(&entry.path);
+            layer.add(entry, content)?;
+        }
+        layer.finish()
+    })?;
+    Ok(Unpacked {
+        diff_id: digests.diff_id,
+        blob_digest: digests.blob,
+        blob_size: digests.blob_size,
+        size: placed.size,
+        dependencies: placed.dependencies,
+        skipped_xattrs: placed.skipped,
+    })
 }

@@ -1,6 +1,7 @@
-//! What a directory tree takes.
+//! What a writable layer takes.
 
-use crate::Result;
+use crate::{Error, Result};
+use orlop_sys::copy::tree_usage;
 use std::path::Path;
 
 /// What a directory tree takes.
@@ -14,7 +15,10 @@ pub struct Usage {
     pub entries: u64,
 }
 
-/// Walks the tree at `path`.
-pub fn usage(_path: &Path) -> Result<Usage> {
-    Ok(Usage::default())
+/// Walks the tree at `path`, a layer's diff directory, on several threads.
+pub fn usage(path: &Path) -> Result<Usage> {
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let root = rustix::fs::open(path, flags, rustix::fs::Mode::empty());
+    let found = tree_usage(root.map_err(|error| Error::io("open", path, error))?)?;
+    Ok(Usage { size: found.apparent, disk: found.allocated, entries: found.files + found.directories })
 }
