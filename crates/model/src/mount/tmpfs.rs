@@ -20,14 +20,13 @@ pub fn parse_tmpfs(text: &str) -> Result<MountSpec, InvalidMount> {
 }
 
 /// Options without a value, in groups whose members replace each other.
-const FLAGS: [&[&str]; 9] = [
+const FLAGS: [&[&str]; 8] = [
     &["suid", "nosuid"],
     &["dev", "nodev"],
     &["async", "sync"],
     &["dirsync"],
     &["atime", "noatime", "relatime", "norelatime", "strictatime"],
     &["diratime", "nodiratime"],
-    &["symfollow", "nosymfollow"],
     &["noswap"],
     &["inode32", "inode64"],
 ];
