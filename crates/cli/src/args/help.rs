@@ -1,0 +1,91 @@
+//! Help in Docker's layout, wrapped to the terminal.
+
+use super::Syntax;
+use clap::{Arg, ArgAction, Command};
+use std::fmt::Write;
+
+/// Columns of the terminal, or 80 where there is none; Docker never goes beyond 80 either.
+fn width() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok();
+    size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(80).clamp(40, 100)
+}
+
+/// The help of one verb.
+pub fn verb(program: &str, syntax: &Syntax, command: &Command) -> String {
+    let path = [program, syntax.path].join(" ");
+    let mut text = format!("Usage:  {} {}\n\n{}\n", path.trim(), syntax.usage, syntax.about);
+    let aliases = crate::verbs::aliases(syntax.path);
+    if !aliases.is_empty() {
+        let names: Vec<String> = aliases.iter().map(|alias| format!("{program} {alias}")).collect();
+        let _ = write!(text, "\nAliases:\n  {}\n", names.join(", "));
+    }
+    let options = options(command);
+    if !options.is_empty() {
+        let _ = write!(text, "\nOptions:\n{options}");
+    }
+    text
+}
+
+/// The flags of `command` with their descriptions, in the order of their names.
+pub fn options(command: &Command) -> String {
+    let mut shown: Vec<&Arg> =
+        command.get_arguments().filter(|arg| !arg.is_hide_set() && !arg.is_positional()).collect();
+    shown.sort_by_key(|arg| arg.get_long());
+    let rows: Vec<(String, String)> = shown
+        .into_iter()
+        .map(|arg| {
+            let short = arg.get_short().map_or("    ".to_owned(), |short| format!("-{short}, "));
+            let value = match takes_text(arg) {
+                true => arg
+                    .get_value_names()
+                    .and_then(|names| names.first())
+                    .map_or(String::new(), |name| format!(" {name}")),
+                false => String::new(),
+            };
+            let default = match (arg.get_default_values(), takes_text(arg)) {
+                ([default], true) => format!(" (default {:?})", default.to_string_lossy()),
+                ([default], false) if default == "true" => " (default true)".to_owned(),
+                _ => String::new(),
+            };
+            let left = format!("  {short}--{}{value}", arg.get_long().unwrap_or_default());
+            (left, arg.get_help().map(ToString::to_string).unwrap_or_default() + &default)
+        })
+        .collect();
+    columns(&rows)
+}
+
+fn takes_text(arg: &Arg) -> bool {
+    matches!(arg.get_action(), ArgAction::Set | ArgAction::Append) && !arg.is_require_equals_set()
+}
+
+/// `-t, --time`, as pflag names a flag in its errors.
+pub fn names(arg: &Arg) -> String {
+    let long = arg.get_long().unwrap_or_default();
+    arg.get_short().map_or_else(|| format!("--{long}"), |short| format!("-{short}, --{long}"))
+}
+
+/// Two columns; the right one is wrapped.
+pub fn columns(rows: &[(String, String)]) -> String {
+    let left = rows.iter().map(|(left, _)| left.len()).max().unwrap_or(0) + 3;
+    let right = width().saturating_sub(left).max(20);
+    let mut text = String::new();
+    for (name, about) in rows {
+        let mut line = format!("{name:left$}");
+        let mut used = 0;
+        for word in about.split(' ') {
+            if used > 0 && used + 1 + word.len() > right {
+                let _ = writeln!(text, "{}", line.trim_end());
+                line = " ".repeat(left);
+                used = 0;
+            }
+            if used > 0 {
+                line.push(' ');
+                used += 1;
+            }
+            line.push_str(word);
+            used += word.len();
+        }
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
+}

@@ -1,0 +1,116 @@
+//! Flags of the verbs on images.
+
+use clap::Args;
+
+/// `images`.
+#[derive(Args, Debug)]
+pub struct LsArgs {
+    /// Show all images (default hides intermediate images)
+    #[arg(short, long)]
+    pub all: bool,
+    /// Show digests
+    #[arg(long)]
+    pub digests: bool,
+    /// Filter output based on conditions provided
+    #[arg(short, long, value_name = "filter")]
+    pub filter: Vec<String>,
+    /// Format output: table, table TEMPLATE, json or TEMPLATE
+    #[arg(long, value_name = "string")]
+    pub format: Option<String>,
+    /// Don't truncate output
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Only show image IDs
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// A repository, perhaps with a tag
+    #[arg(hide = true)]
+    pub reference: Vec<String>,
+}
+
+/// `image inspect`.
+#[derive(Args, Debug)]
+pub struct InspectArgs {
+    /// Format output: json or TEMPLATE
+    #[arg(short, long, value_name = "string")]
+    pub format: Option<String>,
+    /// References or ids
+    pub images: Vec<String>,
+}
+
+/// `history`.
+#[derive(Args, Debug)]
+pub struct HistoryArgs {
+    /// Format output: table, table TEMPLATE, json or TEMPLATE
+    #[arg(long, value_name = "string")]
+    pub format: Option<String>,
+    /// Print sizes and dates in human readable format
+    #[arg(short = 'H', long, default_value = "true", action = clap::ArgAction::Set, value_name = "bool")]
+    pub human: bool,
+    /// Don't truncate output
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Only show image IDs
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Reference or id
+    pub image: Vec<String>,
+}
+
+/// `rmi`.
+#[derive(Args, Debug)]
+pub struct RmArgs {
+    /// Force removal of the image
+    #[arg(short, long)]
+    pub force: bool,
+    /// Do not delete untagged parents
+    #[arg(long)]
+    pub no_prune: bool,
+    /// References or ids
+    pub images: Vec<String>,
+}
+
+/// `tag`.
+#[derive(Args, Debug)]
+pub struct TagArgs {
+    /// Source and target
+    pub references: Vec<String>,
+}
+
+/// `load`.
+#[derive(Args, Debug)]
+pub struct LoadArgs {
+    /// Read from tar archive file, instead of STDIN
+    #[arg(short, long, value_name = "string")]
+    pub input: Option<String>,
+    /// Suppress the load output
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// None
+    #[arg(hide = true)]
+    pub arguments: Vec<String>,
+}
+
+/// `image prune`.
+#[derive(Args, Debug)]
+pub struct PruneArgs {
+    /// Remove all unused images, not just dangling ones
+    #[arg(short, long)]
+    pub all: bool,
+    /// Provide filter values (e.g. "until=<timestamp>")
+    #[arg(long, value_name = "filter")]
+    pub filter: Vec<String>,
+    /// Do not prompt for confirmation
+    #[arg(short, long)]
+    pub force: bool,
+    /// None
+    #[arg(hide = true)]
+    pub arguments: Vec<String>,
+}
+
+/// `image from-host`.
+#[derive(Args, Debug)]
+pub struct FromHostArgs {
+    /// The image's name, then programs of this machine
+    pub names: Vec<String>,
+}

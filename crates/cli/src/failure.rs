@@ -1,0 +1,69 @@
+//! How a verb ends when it doesn't end well: a text for stderr and an exit code.
+
+use crate::args::Refusal;
+use crate::output::template;
+use orlop_model::ErrorKind;
+
+/// What a verb gives: the process's exit code.
+pub type Outcome = Result<u8, Failure>;
+
+/// Why a verb stopped.
+#[derive(Debug)]
+pub enum Failure {
+    /// The command line is wrong, or asked for help.
+    Refusal(Refusal),
+    /// Said on stderr after `Error: `.
+    Message {
+        /// The words.
+        text: String,
+        /// What kind of failure, where the exit code depends on it.
+        kind: ErrorKind,
+    },
+    /// Everything has been said; only the exit code is left.
+    Said(u8),
+    /// The reader of stdout went away.
+    BrokenPipe,
+}
+
+impl Failure {
+    /// A failure of the request itself.
+    pub fn invalid(text: impl Into<String>) -> Self {
+        Self::Message { text: text.into(), kind: ErrorKind::Invalid }
+    }
+
+    /// What Docker has and we don't.
+    pub fn unsupported(text: impl Into<String>) -> Self {
+        Self::Message { text: text.into(), kind: ErrorKind::Unsupported }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refusal(refusal)
+    }
+}
+
+impl From<template::Error> for Failure {
+    fn from(error: template::Error) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+/// Of our own stdin and stdout.
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Self::BrokenPipe,
+            _ => Self::Message { text: error.to_string(), kind: orlop_model::Kind::kind(&error) },
+        }
+    }
+}
+
+/// The exit code of a container's verb that failed before the program ran, as Docker has it.
+pub fn container_exit_code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::CommandNotFound => 127,
+        ErrorKind::CommandNotExecutable => 126,
+        _ => 125,
+    }
+}
