@@ -1,5 +1,6 @@
 //! What can go wrong with images.
 
+use orlop_model::reference::InvalidReference;
 use orlop_model::{Digest, ErrorKind, Kind};
 use std::io;
 use std::path::PathBuf;
@@ -136,6 +137,107 @@ pub enum Error {
     /// A tool of this machine can't become part of an image.
     #[error("{0}")]
     FromHost(String),
+    /// A layer can't be unpacked.
+    #[error("layer {name}: {source}")]
+    Layer {
+        /// As the archive calls it.
+        name: String,
+        /// Why.
+        source: orlop_layers::Error,
+    },
+    /// The archive gives an image a bad name.
+    #[error("the archive names an image {name:?}: {source}")]
+    NameInArchive {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        source: InvalidReference,
+    },
+    /// Not a reference and not an id.
+    #[error("{source}")]
+    Reference {
+        /// What was given.
+        name: String,
+        /// What is wrong with it.
+        source: InvalidReference,
+    },
+    /// No such image. The text is Docker's; `close_matches` is for the CLI's hint.
+    #[error("No such image: {name}")]
+    NotFound {
+        /// In its short form with a tag.
+        name: String,
+        /// Names that may have been meant, best first.
+        close_matches: Vec<String>,
+    },
+    /// A prefix of several ids.
+    #[error("image id prefix {prefix} is ambiguous: {count} images begin with it")]
+    Ambiguous {
+        /// The prefix.
+        prefix: String,
+        /// How many.
+        count: usize,
+    },
+    /// `tag` to a digest.
+    #[error("refusing to create a tag with a digest reference")]
+    TagDigest,
+    /// The last name of an image that a container uses.
+    #[error(
+        "conflict: unable to remove repository reference \"{name}\" (must force) - container {container} is using its \
+         referenced image {image}"
+    )]
+    NameInUse {
+        /// The name.
+        name: String,
+        /// Short id.
+        container: String,
+        /// Short id.
+        image: String,
+    },
+    /// An image that can't be removed by its id.
+    #[error("conflict: unable to delete {image} ({force}) - {reason}",
+            force = if *.hard { "cannot be forced" } else { "must be forced" })]
+    InUse {
+        /// Short id.
+        image: String,
+        /// Whether force doesn't help.
+        hard: bool,
+        /// Docker's text.
+        reason: String,
+    },
+    /// The name was given to another image at the same moment.
+    #[error("{name} has just become another image: try again")]
+    Changed {
+        /// The name.
+        name: String,
+    },
+    /// A blob of ours is damaged.
+    #[error("{path} does not match its digest: load the image again, or run `orlop system check --repair`", path = .path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file of ours.
+    #[error("can't {action} {path}: {source}", path = .path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A bad filter.
+    #[error(transparent)]
+    Filter(#[from] orlop_model::filter::InvalidFilter),
+    /// The state.
+    #[error(transparent)]
+    State(#[from] orlop_state::Error),
+    /// The driver.
+    #[error(transparent)]
+    Driver(#[from] orlop_layers::Error),
+    /// The kernel.
+    #[error(transparent)]
+    Sys(#[from] orlop_sys::Error),
 }
 
 impl Error {
@@ -164,7 +266,19 @@ impl Kind for Error {
             | Self::LayerCount { .. }
             | Self::MediaType { .. }
             | Self::FromHost(_)
+            | Self::NameInArchive { .. }
+            | Self::Reference { .. }
+            | Self::Ambiguous { .. }
+            | Self::TagDigest
             | Self::Platform { .. } => ErrorKind::Invalid,
+            Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::NameInUse { .. } | Self::InUse { .. } | Self::Changed { .. } => ErrorKind::Conflict,
+            Self::Corrupt { .. } => ErrorKind::Corrupt,
+            Self::Io { source, .. } => Kind::kind(source),
+            Self::Layer { source, .. } | Self::Driver(source) => source.kind(),
+            Self::Filter(error) => error.kind(),
+            Self::State(error) => error.kind(),
+            Self::Sys(error) => error.kind(),
         }
     }
 }

@@ -9,5 +9,22 @@
 pub mod archive;
 mod error;
 mod from_host;
+mod inspect;
+mod list;
+mod load;
+mod remove;
+mod resolve;
+mod store;
+mod tag;
+mod usage;
 
+pub use archive::{Source, machine_architecture};
 pub use error::Error;
+pub use inspect::{GraphDriver, HistoryLine, ImageInspect, InspectConfig, Metadata, RootFs, history, inspect};
+pub use list::{ImageLine, NONE, Summary, lines, list};
+pub use load::{Loaded, Progress, from_host, load};
+pub use remove::{Planned, PrunePlan, Removal, Removed, apply_prune, plan_prune, remove};
+pub use resolve::{Resolved, resolve};
+pub use store::{Recovered, Store, blob, config, recover, referenced_layers};
+pub use tag::tag;
+pub use usage::{ImageUsage, ImagesUsage, usage};

@@ -1,0 +1,251 @@
+//! `rmi` and `image prune`.
+//!
+//! One transaction takes names and the image's row away and marks the layers that nothing needs any more; then their
+//! directories and the blobs are deleted; then the layers' rows. `recover` finishes what a crash interrupts. The rules
+//! and the messages of `rmi` are those of Docker (moby, daemon/images/image_delete.go).
+
+use crate::list::names_of;
+use crate::resolve::{Resolved, resolve};
+use crate::store::{Blobs, mark_unreferenced};
+use crate::{Error, Store};
+use orlop_model::filter::Filters;
+use orlop_model::{Digest, Id, ImageRef, Timestamp};
+use orlop_state::{ContainerRow, ImageRow, WriteTx};
+use std::collections::HashSet;
+
+/// A line that `rmi` prints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// `Untagged: NAME`.
+    Untagged(String),
+    /// `Deleted: DIGEST`: the image, or the chain id of a layer.
+    Deleted(Digest),
+}
+
+impl std::fmt::Display for Removal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Untagged(name) => write!(f, "Untagged: {name}"),
+            Self::Deleted(digest) => write!(f, "Deleted: {digest}"),
+        }
+    }
+}
+
+/// What a removal did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// In the order of printing.
+    pub lines: Vec<Removal>,
+    /// Bytes on the disk that are free now.
+    pub freed: u64,
+}
+
+/// What is left to do once the rows are gone.
+struct Leftover {
+    image: Digest,
+    layers: Vec<Id>,
+    blobs: Vec<Digest>,
+}
+
+/// Removes a name, and with its last name the image; or the image by its id.
+///
+/// Refused with Docker's messages while a container uses it; `force` takes the names away all the same, and deletes
+/// an image that only stopped containers use. What a container needs of its layers always stays.
+pub fn remove(store: Store<'_>, text: &str, force: bool) -> Result<Removed, Error> {
+    // Before the transaction, because a lock may take long; the transaction looks again.
+    let id = store.state.read(|tx| Ok::<_, Error>(resolve(tx, text)?.row.id))?;
+    let lock = store.lock_image(id)?;
+    let mut removed = Removed::default();
+    let leftover = store.state.write(|tx| {
+        let Resolved { row, name } = resolve(tx, text)?;
+        if row.id != id {
+            return Err(Error::Changed { name: text.to_owned() });
+        }
+        remove_rows(store, tx, &row, name, force, &mut removed.lines)
+    })?;
+    if let Some(leftover) = leftover {
+        removed.freed = clear(store, &leftover)?;
+        lock.remove();
+    }
+    Ok(removed)
+}
+
+fn remove_rows(
+    store: Store<'_>,
+    tx: &WriteTx<'_>,
+    row: &ImageRow,
+    name: Option<ImageRef>,
+    force: bool,
+    lines: &mut Vec<Removal>,
+) -> Result<Option<Leftover>, Error> {
+    let names = names_of(&tx.tags().list()?, row.id);
+    let containers: Vec<ContainerRow> =
+        tx.containers().list()?.into_iter().filter(|container| container.image == row.id).collect();
+    if let Some(name) = name {
+        // A pinned name stands for every tag of its repository.
+        let doomed: Vec<&ImageRef> = match name.digest {
+            Some(_) => names.iter().filter(|other| other.name() == name.name()).collect(),
+            None => names.iter().filter(|other| **other == name).collect(),
+        };
+        let is_last = doomed.len() == names.len();
+        if let Some(container) = containers.first().filter(|_| is_last && !force) {
+            return Err(Error::NameInUse {
+                name: name.familiar(),
+                container: container.id.short(),
+                image: row.id.short(),
+            });
+        }
+        for name in &doomed {
+            untag(tx, name, lines)?;
+        }
+        // With force the name goes, and the image stays for the container that runs.
+        if !is_last || containers.iter().any(|container| container.running) {
+            return Ok(None);
+        }
+    } else {
+        check_unused(row, &names, &containers, force)?;
+        for name in &names {
+            untag(tx, name, lines)?;
+        }
+    }
+    delete_rows(store, tx, row, lines).map(Some)
+}
+
+/// The conflicts of a removal by id. Force overrules all but a running container.
+fn check_unused(row: &ImageRow, names: &[ImageRef], containers: &[ContainerRow], force: bool) -> Result<(), Error> {
+    let refuse = |hard: bool, reason: String| Err(Error::InUse { image: row.id.short(), hard, reason });
+    if let Some(container) = containers.iter().find(|container| container.running) {
+        return refuse(true, format!("image is being used by running container {}", container.id.short()));
+    }
+    if force {
+        return Ok(());
+    }
+    if names.len() > 1 {
+        return refuse(false, "image is referenced in multiple repositories".to_owned());
+    }
+    match containers.first() {
+        Some(container) => refuse(false, format!("image is being used by stopped container {}", container.id.short())),
+        None => Ok(()),
+    }
+}
+
+fn untag(tx: &WriteTx<'_>, name: &ImageRef, lines: &mut Vec<Removal>) -> Result<(), Error> {
+    tx.tags().delete(&name.to_string())?;
+    lines.push(Removal::Untagged(name.familiar()));
+    Ok(())
+}
+
+fn delete_rows(
+    store: Store<'_>,
+    tx: &WriteTx<'_>,
+    row: &ImageRow,
+    lines: &mut Vec<Removal>,
+) -> Result<Leftover, Error> {
+    let mut diff_ids = Vec::with_capacity(row.layers.len());
+    for layer in &row.layers {
+        diff_ids.extend(tx.layers().get(&layer.hex())?.map(|layer| layer.diff_id));
+    }
+    tx.images().delete(&row.id.to_string())?;
+    lines.push(Removal::Deleted(row.id));
+    let layers = mark_unreferenced(store.state, tx, &row.layers)?;
+    for (layer, chain) in row.layers.iter().zip(crate::load::chain_ids(&diff_ids)).rev() {
+        let line = Removal::Deleted(chain);
+        if layers.contains(layer) && !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    Ok(Leftover { image: row.id, layers, blobs: row.blobs() })
+}
+
+/// Deletes what the rows no longer name. The image's lock is held.
+fn clear(store: Store<'_>, leftover: &Leftover) -> Result<u64, Error> {
+    let mut freed = store.delete_layers(&leftover.layers)?;
+    for blob in &leftover.blobs {
+        freed += store.delete_blob(*blob)?;
+    }
+    debug_assert_eq!(leftover.blobs.first(), Some(&leftover.image), "the config's digest is the image's id");
+    Ok(freed)
+}
+
+/// What `image prune` would remove.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PrunePlan {
+    /// Images, oldest first.
+    pub images: Vec<Planned>,
+    /// Unused images that stay because they have names and `all` wasn't given.
+    pub kept: usize,
+}
+
+/// An image in a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// Its id.
+    pub id: Digest,
+    /// Its names; none for a dangling image.
+    pub names: Vec<ImageRef>,
+    /// Sum of its layers in bytes, shared ones included.
+    pub size: u64,
+}
+
+/// Plans a prune: dangling images, or with `all` (or the filter `dangling=false`) every image without a container.
+/// Filters: dangling, until, label, label!.
+pub fn plan_prune(store: Store<'_>, all: bool, filters: &Filters) -> Result<PrunePlan, Error> {
+    let until = filters.until(Timestamp::now())?;
+    let all = all || filters.boolean("dangling")? == Some(false);
+    let (images, tags, used) = store.state.read(|tx| {
+        let used: HashSet<Digest> = tx.containers().list()?.into_iter().map(|container| container.image).collect();
+        Ok::<_, Error>((tx.images().list()?, tx.tags().list()?, used))
+    })?;
+    let mut unused: Vec<&ImageRow> = images.iter().filter(|image| !used.contains(&image.id)).collect();
+    unused.sort_by_key(|image| (image.created, image.id));
+    let mut plan = PrunePlan::default();
+    for image in unused {
+        if until.is_some_and(|until| image.created >= Some(until)) {
+            continue;
+        }
+        let has_label_filter = filters.contains("label") || filters.contains("label!");
+        if has_label_filter && !filters.matches_labels(&store.config(image.id)?.config.labels) {
+            continue;
+        }
+        let names = names_of(&tags, image.id);
+        if names.is_empty() || all {
+            plan.images.push(Planned { id: image.id, names, size: image.size });
+        } else {
+            plan.kept += 1;
+        }
+    }
+    Ok(plan)
+}
+
+/// Removes what is planned, except for images that a container uses by now or that have got another name.
+pub fn apply_prune(store: Store<'_>, plan: &PrunePlan) -> Result<Removed, Error> {
+    let mut removed = Removed::default();
+    for planned in &plan.images {
+        let lock = store.lock_image(planned.id)?;
+        let mut lines = Vec::new();
+        let leftover = store.state.write(|tx| {
+            let Some(row) = tx.images().get(&planned.id.to_string())? else { return Ok(None) };
+            let names = names_of(&tx.tags().list()?, row.id);
+            let is_used = tx.containers().list()?.iter().any(|container| container.image == row.id);
+            if is_used || names != planned.names || is_leased(store, tx, &row)? {
+                return Ok(None);
+            }
+            for name in &names {
+                untag(tx, name, &mut lines)?;
+            }
+            delete_rows(store, tx, &row, &mut lines).map(Some)
+        })?;
+        if let Some(leftover) = leftover {
+            removed.lines.append(&mut lines);
+            removed.freed += clear(store, &leftover)?;
+            lock.remove();
+        }
+    }
+    Ok(removed)
+}
+
+/// A container that is being made from it holds its layers by a lease.
+fn is_leased(store: Store<'_>, tx: &WriteTx<'_>, row: &ImageRow) -> Result<bool, Error> {
+    let leases = store.state.live_leases(tx)?;
+    Ok(!row.layers.is_empty() && leases.iter().any(|lease| row.layers.iter().all(|id| lease.layers.contains(id))))
+}

@@ -1,0 +1,223 @@
+//! Where images lie, and which layers something still needs.
+//!
+//! ```text
+//! <data root>/content/blobs/sha256/HEX   configs and manifests, immutable
+//! <data root>/content/ingest/            archives that have to be copied before they are read; files without a name
+//! ```
+
+use crate::Error;
+use crate::archive::sha256;
+use orlop_layers::Driver;
+use orlop_model::image::ImageConfig;
+use orlop_model::{Digest, Id};
+use orlop_state::rows::trash::TrashContent;
+use orlop_state::{ImageRow, LayerPhase, LayerRow, ReadTx, State};
+use orlop_sys::lock::FileLock;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+/// What every verb here works on.
+#[derive(Clone, Copy)]
+pub struct Store<'a> {
+    /// Rows, locks and leases.
+    pub state: &'a State,
+    /// The driver that holds the layers.
+    pub driver: &'a dyn Driver,
+}
+
+impl Store<'_> {
+    pub(crate) fn blob_path(&self, digest: Digest) -> PathBuf {
+        blob_path(self.state.root(), digest)
+    }
+
+    pub(crate) fn ingest(&self) -> PathBuf {
+        self.state.root().join("content/ingest")
+    }
+
+    /// Who loads or removes an image holds this lock from before its blobs are touched until its row is right.
+    pub(crate) fn lock_image(&self, id: Digest) -> Result<FileLock, Error> {
+        Ok(self.state.lock("layer", &id.hex())?)
+    }
+
+    /// The config of an image; its bytes are verified.
+    pub fn config(&self, id: Digest) -> Result<ImageConfig, Error> {
+        config(self.state.root(), id)
+    }
+
+    /// Deletes the directories of layers that are marked as being removed, then their rows. Returns the bytes that
+    /// are free now.
+    pub(crate) fn delete_layers(&self, layers: &[Id]) -> Result<u64, Error> {
+        if layers.is_empty() {
+            return Ok(0);
+        }
+        let mut freed = 0;
+        for layer in layers {
+            let diff = self.driver.diff(*layer);
+            if diff.is_dir() {
+                freed += orlop_layers::usage(&diff)?.disk;
+            }
+            self.driver.remove(*layer)?;
+        }
+        self.state.write(|tx| {
+            for layer in layers {
+                tx.layers().delete(&layer.hex())?;
+            }
+            Ok::<_, Error>(())
+        })?;
+        Ok(freed)
+    }
+
+    /// Deletes a blob; returns the bytes that are free now.
+    pub(crate) fn delete_blob(&self, digest: Digest) -> Result<u64, Error> {
+        use std::os::unix::fs::MetadataExt;
+        let path = self.blob_path(digest);
+        let disk = path.metadata().map_or(0, |metadata| metadata.blocks() * 512);
+        match std::fs::remove_file(&path) {
+            Ok(()) => Ok(disk),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+            Err(source) => Err(Error::Io { action: "remove", path, source }),
+        }
+    }
+}
+
+fn blob_path(root: &Path, digest: Digest) -> PathBuf {
+    root.join("content/blobs/sha256").join(digest.hex())
+}
+
+/// The bytes of a stored config or manifest, verified.
+pub fn blob(root: &Path, digest: Digest) -> Result<Vec<u8>, Error> {
+    let path = blob_path(root, digest);
+    let bytes = std::fs::read(&path).map_err(|source| Error::Io { action: "read", path: path.clone(), source })?;
+    match sha256(&bytes) == digest {
+        true => Ok(bytes),
+        false => Err(Error::Corrupt { path }),
+    }
+}
+
+/// The config of the image `id` below the data root `root`, verified.
+pub fn config(root: &Path, id: Digest) -> Result<ImageConfig, Error> {
+    let bytes = blob(root, id)?;
+    serde_json::from_slice(&bytes).map_err(|source| Error::Json { name: format!("the config of image {id}"), source })
+}
+
+/// The layers that images, containers, the trash or running verbs need.
+pub fn referenced_layers(state: &State, tx: &ReadTx<'_>) -> Result<HashSet<Id>, Error> {
+    let mut layers = HashSet::new();
+    for image in tx.images().list()? {
+        layers.extend(image.layers);
+    }
+    for container in tx.containers().list()? {
+        layers.extend(container.layers);
+    }
+    for trash in tx.trash().list()? {
+        if let TrashContent::WritableLayer { layers: below, .. } = trash.content {
+            layers.extend(below);
+        }
+    }
+    for lease in state.live_leases(tx)? {
+        layers.extend(lease.layers);
+    }
+    Ok(layers)
+}
+
+/// Marks those of `candidates` that nothing needs any more as being removed, and returns them.
+pub(crate) fn mark_unreferenced(
+    state: &State,
+    tx: &orlop_state::WriteTx<'_>,
+    candidates: &[Id],
+) -> Result<Vec<Id>, Error> {
+    let referenced = referenced_layers(state, tx)?;
+    let mut marked = Vec::new();
+    for candidate in candidates {
+        if referenced.contains(candidate) || marked.contains(candidate) {
+            continue;
+        }
+        if let Some(row) = tx.layers().get(&candidate.hex())? {
+            tx.layers().put(&LayerRow { phase: LayerPhase::Removing, ..row })?;
+            marked.push(*candidate);
+        }
+    }
+    Ok(marked)
+}
+
+/// What [`recover`] cleaned up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Layers of interrupted loads and removals, and layers that nothing refers to.
+    pub layers: usize,
+    /// Configs and manifests that no image has.
+    pub blobs: usize,
+    /// Leases whose holders are gone.
+    pub leases: usize,
+}
+
+/// Finishes what interrupted verbs left: layers that were being made or removed, unreferenced layers (of a container
+/// that went after its image), blobs without an image. For `tend`; may run beside every other verb.
+pub fn recover(store: Store<'_>) -> Result<Recovered, Error> {
+    let (layers, leases) = store.state.write(|tx| {
+        let live = store.state.live_leases(tx)?;
+        let is_live = |lease: Id| live.iter().any(|row| row.id == lease);
+        let mut leases = 0;
+        for lease in tx.leases().list()?.into_iter().filter(|lease| !is_live(lease.id)) {
+            tx.leases().delete(&lease.id.hex())?;
+            leases += 1;
+        }
+        let referenced = referenced_layers(store.state, tx)?;
+        let mut doomed = Vec::new();
+        for row in tx.layers().list()? {
+            let keep = match row.phase {
+                LayerPhase::Creating(lease) => is_live(lease),
+                LayerPhase::Ready => referenced.contains(&row.id),
+                LayerPhase::Removing => false,
+            };
+            if !keep {
+                doomed.push(row.id);
+                tx.layers().put(&LayerRow { phase: LayerPhase::Removing, ..row })?;
+            }
+        }
+        Ok::<_, Error>((doomed, leases))
+    })?;
+    store.delete_layers(&layers)?;
+    Ok(Recovered { layers: layers.len(), blobs: recover_blobs(store)?, leases })
+}
+
+fn recover_blobs(store: Store<'_>) -> Result<usize, Error> {
+    let directory = store.state.root().join("content/blobs/sha256");
+    let entries = match std::fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        Err(source) => return Err(Error::Io { action: "read", path: directory, source }),
+    };
+    let known = |tx: &ReadTx<'_>| -> Result<HashSet<Digest>, Error> {
+        Ok(tx.images().list()?.iter().flat_map(ImageRow::blobs).collect())
+    };
+    let before = store.state.read(known)?;
+    let mut removed = 0;
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Ok(digest) = format!("sha256:{name}").parse::<Digest>() else { continue };
+        if before.contains(&digest) {
+            continue;
+        }
+        // A load in progress holds its image's lock; its manifest is told by its age.
+        let Some(_lock) = store.state.try_lock("layer", &digest.hex())? else { continue };
+        let age = entry.metadata().ok().and_then(|metadata| metadata.modified().ok()?.elapsed().ok());
+        let is_old = age.is_some_and(|age| age.as_secs() > 3600);
+        if is_old && !store.state.read(known)?.contains(&digest) {
+            store.delete_blob(digest)?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// The blobs that an image has.
+pub(crate) trait Blobs {
+    fn blobs(&self) -> Vec<Digest>;
+}
+
+impl Blobs for ImageRow {
+    fn blobs(&self) -> Vec<Digest> {
+        std::iter::once(self.id).chain(self.manifest).collect()
+    }
+}
