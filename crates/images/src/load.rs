@@ -37,7 +37,7 @@ pub struct Loaded {
     pub names: Vec<ImageRef>,
     /// Names that another image had until now, and that image.
     pub moved: Vec<(ImageRef, Digest)>,
-    /// Nothing had to be unpacked.
+    /// It was here already.
     pub existed: bool,
 }
 
@@ -108,10 +108,10 @@ fn load_all(
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Vec<Loaded>, Error> {
     let images = images.into_iter().map(name_image).collect::<Result<Vec<_>, _>>()?;
-    let _locks = lock(store, &images)?;
     let lease = store.state.lease()?;
     let made = Mutex::new(Made::default());
-    let result = load_locked(store, &images, &lease, &made, progress);
+    let (plan, _locks) = lock_and_plan(store, &images, &lease, &made)?;
+    let result = load_locked(store, &images, &plan, &lease, &made, progress);
     if result.is_err() {
         let made = made.into_inner().expect("a thread that panicked has ended this one as well");
         undo(store, &images, &lease, &made);
@@ -158,22 +158,38 @@ fn chains_below(diff_ids: &[Digest]) -> Vec<Digest> {
     chains
 }
 
-/// Locks every image, and every layer that is missing now. In sorted order, so that two loads never wait for each
-/// other.
-fn lock(store: Store<'_>, images: &[Named]) -> Result<Vec<FileLock>, Error> {
+/// Locks every image and every missing layer, in sorted order, so that two loads never wait for each other. A layer
+/// that was there and has just been removed isn't locked; then it begins again.
+fn lock_and_plan(
+    store: Store<'_>,
+    images: &[Named],
+    lease: &Lease,
+    made: &Mutex<Made>,
+) -> Result<(Plan, Vec<FileLock>), Error> {
+    loop {
+        let digests = missing(store, images)?;
+        let locks = digests
+            .iter()
+            .map(|digest| Ok(store.state.lock("layer", &digest.hex())?))
+            .collect::<Result<Vec<_>, Error>>()?;
+        if let Some(plan) = plan(store, images, &digests, lease, made)? {
+            return Ok((plan, locks));
+        }
+    }
+}
+
+/// Every image, and every layer that is missing now.
+fn missing(store: Store<'_>, images: &[Named]) -> Result<BTreeSet<Digest>, Error> {
     let mut digests: BTreeSet<Digest> = images.iter().map(|image| image.image.id).collect();
-    store.state.read(|tx| {
-        let stored = StoredLayers::read(tx)?;
-        for image in images {
-            for (layer, chain) in image.image.layers.iter().zip(&image.chains) {
-                if stored.find(layer.diff_id, *chain).is_none() {
-                    digests.insert(layer.diff_id);
-                }
+    let stored = store.state.read(StoredLayers::read)?;
+    for image in images {
+        for (layer, chain) in image.image.layers.iter().zip(&image.chains) {
+            if stored.find(layer.diff_id, *chain).is_none() {
+                digests.insert(layer.diff_id);
             }
         }
-        Ok::<_, Error>(())
-    })?;
-    digests.into_iter().map(|digest| Ok(store.state.lock("layer", &digest.hex())?)).collect()
+    }
+    Ok(digests)
 }
 
 /// The layers that are ready, by diff_id and the chain that they were settled for.
@@ -193,11 +209,11 @@ impl StoredLayers {
 fn load_locked(
     store: Store<'_>,
     images: &[Named],
+    plan: &Plan,
     lease: &Lease,
     made: &Mutex<Made>,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Vec<Loaded>, Error> {
-    let plan = plan(store, images, lease, made)?;
     let budgets: Vec<Budget> = images.iter().map(|_| Budget::new(Limits::default())).collect();
     let mut tasks: BTreeMap<Id, Task<'_>> = BTreeMap::new();
     for ((image, places), budget) in images.iter().zip(&plan.places).zip(&budgets) {
@@ -221,7 +237,7 @@ fn load_locked(
         }
         durable::sync_file_system(store.state.root())?;
     }
-    commit(store, images, &plan, &settled, lease)
+    commit(store, images, plan, &settled, lease)
 }
 
 struct Plan {
@@ -229,9 +245,16 @@ struct Plan {
     places: Vec<Vec<Place>>,
 }
 
-/// Looks again under the locks, and writes the rows of what is to be made.
-fn plan(store: Store<'_>, images: &[Named], lease: &Lease, made: &Mutex<Made>) -> Result<Plan, Error> {
-    let (plan, stale) = store.state.write(|tx| {
+/// Looks again under the locks, and writes the rows of what is to be made. None when a layer is missing that isn't
+/// among the `locked`.
+fn plan(
+    store: Store<'_>,
+    images: &[Named],
+    locked: &BTreeSet<Digest>,
+    lease: &Lease,
+    made: &Mutex<Made>,
+) -> Result<Option<Plan>, Error> {
+    let planned = store.state.write(|tx| {
         let stored = StoredLayers::read(tx)?;
         let mut new: HashMap<Digest, Id> = HashMap::new();
         let mut places = Vec::with_capacity(images.len());
@@ -241,6 +264,9 @@ fn plan(store: Store<'_>, images: &[Named], lease: &Lease, made: &Mutex<Made>) -
                 None => Place::New(*new.entry(layer.diff_id).or_insert_with(Id::random)),
             };
             places.push(image.image.layers.iter().zip(&image.chains).map(place).collect::<Vec<_>>());
+        }
+        if !new.keys().all(|diff_id| locked.contains(diff_id)) {
+            return Ok(None);
         }
         // We hold the lock of each of these layers, so whoever was making one before is gone.
         let mut stale = Vec::new();
@@ -253,15 +279,21 @@ fn plan(store: Store<'_>, images: &[Named], lease: &Lease, made: &Mutex<Made>) -
         for (diff_id, id) in &new {
             insert_creating(tx, *id, *diff_id, lease)?;
         }
-        let all = places.iter().flatten().map(|place| match place {
-            Place::Stored(id, _) | Place::New(id) => *id,
-        });
-        lease.put(tx, "load", all.collect())?;
-        made.lock().expect("no thread has begun").layers.extend(new.values());
-        Ok::<_, Error>((Plan { places }, stale))
+        let all: BTreeSet<Id> = places
+            .iter()
+            .flatten()
+            .map(|place| match place {
+                Place::Stored(id, _) | Place::New(id) => *id,
+            })
+            .collect();
+        lease.put(tx, "load", all.into_iter().collect())?;
+        Ok::<_, Error>(Some((Plan { places }, new, stale)))
     })?;
-    store.delete_layers(&stale)?;
-    Ok(plan)
+    let Some((plan, new, stale)) = planned else { return Ok(None) };
+    made.lock().expect("no thread has begun").layers.extend(new.values());
+    // Only tidying: `recover` does it otherwise.
+    let _ = store.delete_layers(&stale);
+    Ok(Some(plan))
 }
 
 fn insert_creating(tx: &orlop_state::WriteTx<'_>, id: Id, diff_id: Digest, lease: &Lease) -> Result<(), Error> {
@@ -500,7 +532,9 @@ fn commit(
         for ((image, places), (layers, size)) in images.iter().zip(&plan.places).zip(&settled.images) {
             let archived = &image.image;
             let manifest = archived.manifest.as_ref().map(|(digest, _)| *digest);
-            let row = match tx.images().get(&archived.id.to_string())? {
+            let known = tx.images().get(&archived.id.to_string())?;
+            let existed = known.is_some() && places.iter().all(|place| matches!(place, Place::Stored(..)));
+            let row = match known {
                 Some(row) => {
                     ImageRow { manifest: manifest.or(row.manifest), layers: layers.clone(), size: *size, ..row }
                 }
@@ -523,7 +557,6 @@ fn commit(
                 }
                 tx.tags().put(&TagRow { name: key, image: archived.id, tagged: now })?;
             }
-            let existed = places.iter().all(|place| matches!(place, Place::Stored(..)));
             loaded.push(Loaded { id: archived.id, names: image.names.clone(), moved, existed });
         }
         lease.end(tx)?;

@@ -195,16 +195,19 @@ fn recover_blobs(store: Store<'_>) -> Result<usize, Error> {
     let mut removed = 0;
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Ok(digest) = format!("sha256:{name}").parse::<Digest>() else { continue };
-        if before.contains(&digest) {
+        // `.HEX.tmp` is a blob whose writer was killed.
+        let hex = name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp")).unwrap_or(&name);
+        let Ok(digest) = format!("sha256:{hex}").parse::<Digest>() else { continue };
+        if before.contains(&digest) && hex == name {
             continue;
         }
         // A load in progress holds its image's lock; its manifest is told by its age.
         let Some(_lock) = store.state.try_lock("layer", &digest.hex())? else { continue };
         let age = entry.metadata().ok().and_then(|metadata| metadata.modified().ok()?.elapsed().ok());
         let is_old = age.is_some_and(|age| age.as_secs() > 3600);
-        if is_old && !store.state.read(known)?.contains(&digest) {
-            store.delete_blob(digest)?;
+        if is_old && (hex != name || !store.state.read(known)?.contains(&digest)) {
+            let path = entry.path();
+            std::fs::remove_file(&path).map_err(|source| Error::Io { action: "remove", path, source })?;
             removed += 1;
         }
     }

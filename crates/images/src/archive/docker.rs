@@ -7,7 +7,7 @@ use crate::Error;
 use crate::archive::blob::{Blob, sha256};
 use crate::archive::oci::{Descriptor, check_layer_type};
 use crate::archive::source::Files;
-use crate::archive::{ArchivedImage, ArchivedLayer, MAX_JSON, parse_config, parse_json};
+use crate::archive::{ArchivedImage, ArchivedLayer, MAX_JSON, parse_config, parse_json, push};
 use orlop_model::Digest;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -31,7 +31,11 @@ pub(crate) fn images(files: &Files, manifest: &Blob) -> Result<Vec<ArchivedImage
     if items.is_empty() {
         return Err(Error::archive("its manifest.json names no image".to_owned()));
     }
-    items.into_iter().map(|item| image(files, item)).collect()
+    let mut images = Vec::new();
+    for item in items {
+        push(&mut images, image(files, item)?)?;
+    }
+    Ok(images)
 }
 
 fn image(files: &Files, item: ManifestItem) -> Result<ArchivedImage, Error> {

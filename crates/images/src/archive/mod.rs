@@ -25,6 +25,12 @@ use std::path::Path;
 
 /// Manifests, indexes and configs are not longer than this (DESIGN.md, "Unpacking has limits").
 pub(crate) const MAX_JSON: u64 = 4 * 1024 * 1024;
+/// Values in one JSON file; an image of 500 layers has some thousands.
+const MAX_VALUES: usize = 100_000;
+/// Bytes of the configs of all images of an archive.
+const MAX_CONFIGS: usize = 16 * 1024 * 1024;
+/// Images of an archive.
+const MAX_IMAGES: usize = 1000;
 /// The kernel mounts no more.
 const MAX_LAYERS: usize = 500;
 
@@ -82,8 +88,23 @@ pub fn open(source: Source, ingest: &Path) -> Result<Vec<ArchivedImage>, Error> 
     Ok(images)
 }
 
+/// Reads JSON that an archive supplies. Each value in it takes memory by far larger than its text, so their number is
+/// limited: every one but the first stands after a comma.
 fn parse_json<'a, T: serde::Deserialize<'a>>(name: &str, bytes: &'a [u8]) -> Result<T, Error> {
+    if bytes.iter().filter(|byte| **byte == b',').count() > MAX_VALUES {
+        return Err(Error::archive(format!("{name} has more than {MAX_VALUES} values")));
+    }
     serde_json::from_slice(bytes).map_err(|source| Error::Json { name: name.to_owned(), source })
+}
+
+/// Adds an image to those of an archive, whose configs are all kept in memory until they are stored.
+fn push(images: &mut Vec<ArchivedImage>, image: ArchivedImage) -> Result<(), Error> {
+    images.push(image);
+    let bytes: usize = images.iter().map(|image| image.config.len()).sum();
+    match bytes <= MAX_CONFIGS && images.len() <= MAX_IMAGES {
+        true => Ok(()),
+        false => Err(Error::archive(format!("it has more than {MAX_IMAGES} images or {MAX_CONFIGS} bytes of configs"))),
+    }
 }
 
 fn parse_config(bytes: &[u8]) -> Result<ImageConfig, Error> {

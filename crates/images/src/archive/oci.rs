@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::archive::blob::{Blob, sha256};
 use crate::archive::source::Files;
-use crate::archive::{ArchivedImage, ArchivedLayer, MAX_JSON, parse_config, parse_json};
+use crate::archive::{ArchivedImage, ArchivedLayer, MAX_JSON, parse_config, parse_json, push};
 use orlop_model::Digest;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -114,7 +114,7 @@ pub(crate) fn images(files: &Files) -> Result<Vec<ArchivedImage>, Error> {
                 Some(other) => other.names.extend(name.clone()),
                 None => {
                     image.names.extend(name.clone());
-                    images.push(image);
+                    push(&mut images, image)?;
                 }
             }
         }

@@ -7,7 +7,6 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -104,35 +103,31 @@ fn open_below(root: &OwnedFd, name: &str) -> Result<Option<Blob>, Error> {
     Ok(Some(Blob::new(clean, Arc::new(file), 0, metadata.len())))
 }
 
+/// A tar header: enough to tell what is coming.
+const HEAD: u64 = 512;
+
 /// The archive as an uncompressed file that pread can read, with its length.
 fn plain_file(mut file: File, ingest: &Path) -> Result<(File, u64), Error> {
     let read = |source| Error::ReadArchive { source };
     let metadata = file.metadata().map_err(read)?;
+    let is_seekable = metadata.is_file() && file.stream_position().map_err(read)? == 0;
     let mut head = Vec::new();
-    if metadata.is_file() && file.stream_position().map_err(read)? == 0 {
-        let mut magic = [0; 6];
-        let length = read_head(&file, &mut magic).map_err(read)?;
-        head.extend_from_slice(&magic[..length]);
-        if compression(&head)? == Compression::None {
-            return if head.is_empty() { Err(Error::Empty) } else { Ok((file, metadata.len())) };
-        }
-        file.rewind().map_err(read)?;
-        head.clear();
-    }
-    if head.is_empty() {
-        (&mut file).take(6).read_to_end(&mut head).map_err(read)?;
-    }
-    let compression = compression(&head)?;
+    (&mut file).take(HEAD).read_to_end(&mut head).map_err(read)?;
     if head.is_empty() {
         return Err(Error::Empty);
+    }
+    let compression = compression(&head)?;
+    if compression == Compression::None && is_seekable {
+        return Ok((file, metadata.len()));
     }
     let mut spool = unnamed_file(ingest)?;
     let length = match compression {
         Compression::None => {
+            check_begin(&head)?;
             let write = |source| Error::Spool { path: ingest.to_owned(), source };
             spool.write_all(&head).map_err(write)?;
-            // io::copy from a pipe to a file stays in the kernel.
-            6 + io::copy(&mut file, &mut spool).map_err(write)? - (6 - head.len() as u64)
+            // From a pipe to a file this stays in the kernel.
+            head.len() as u64 + io::copy(&mut file, &mut spool).map_err(write)?
         }
         Compression::Gzip => {
             let input = Counted { inner: io::Cursor::new(head).chain(file), read: 0 };
@@ -147,6 +142,14 @@ fn plain_file(mut file: File, ingest: &Path) -> Result<(File, u64), Error> {
         }
     };
     Ok((spool, length))
+}
+
+/// Refuses what can't become an archive before the disk is filled with it.
+fn check_begin(head: &[u8]) -> Result<(), Error> {
+    match tar_index::is_header(head) {
+        true => Ok(()),
+        false => Err(Error::NotAnArchive),
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,19 +169,6 @@ fn compression(head: &[u8]) -> Result<Compression, Error> {
         [b'B', b'Z', b'h', ..] => Err(Error::Compression { name: "bzip2", tool: "bzip2 -dc" }),
         _ => Ok(Compression::None),
     }
-}
-
-fn read_head(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut length = 0;
-    while length < buffer.len() {
-        match file.read_at(&mut buffer[length..], length as u64) {
-            Ok(0) => break,
-            Ok(read) => length += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(length)
 }
 
 struct Counted<R> {
@@ -203,20 +193,36 @@ fn expand<D: Read>(
     let mut buffer = vec![0; 1 << 18];
     let mut length = 0;
     loop {
-        let read = match decoder.read(&mut buffer) {
-            Ok(0) => return Ok(length),
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(Error::Truncated { at: length }),
-            Err(source) => return Err(Error::Decompress { source }),
-        };
+        let read = fill(&mut decoder, &mut buffer).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => Error::Truncated { at: length },
+            _ => Error::Decompress { source: error },
+        })?;
+        if length == 0 {
+            check_begin(&buffer[..read.min(usize::try_from(HEAD).expect("it is small"))])?;
+        }
         length += read as u64;
         if length > RATIO_MATTERS_FROM && length / MAX_RATIO > consumed(&decoder) {
             return Err(Error::archive(format!("it expands more than {MAX_RATIO} times")));
         }
-        let write = |source| Error::Spool { path: ingest.to_owned(), source };
-        spool.write_all(&buffer[..read]).map_err(write)?;
+        spool.write_all(&buffer[..read]).map_err(|source| Error::Spool { path: ingest.to_owned(), source })?;
+        if read < buffer.len() {
+            return Ok(length);
+        }
     }
+}
+
+/// Reads until the buffer is full or the stream ends.
+fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while length < buffer.len() {
+        match reader.read(&mut buffer[length..]) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
 }
 
 /// A file that has no name from the first moment, or from the next where the file system has no O_TMPFILE.

@@ -14,7 +14,9 @@ use std::sync::Arc;
 /// Blocks of a tar archive.
 const BLOCK: u64 = 512;
 /// More entries than any image archive has: at most 500 layers an image, three entries a layer in Docker's old layout.
-const MAX_ENTRIES: usize = 200_000;
+const MAX_ENTRIES: usize = 100_000;
+/// Bytes of all names together, which are kept in memory.
+const MAX_NAMES: usize = 16 * 1024 * 1024;
 /// PATH_MAX: no path that a program could have written is longer.
 const MAX_NAME: usize = 4096;
 /// Content of one extension header (GNU long name, pax).
@@ -39,6 +41,7 @@ enum Node {
 pub(crate) struct TarIndex {
     file: Arc<File>,
     nodes: HashMap<String, Node>,
+    name_bytes: usize,
     /// False when the archive stops without its two blocks of zeros, so that a missing file can be explained.
     pub(crate) ended: bool,
 }
@@ -54,7 +57,7 @@ struct Extension {
 impl TarIndex {
     /// Reads every header. A name that is given twice stands for its last entry, as tar itself would leave it.
     pub(crate) fn read(file: Arc<File>, length: u64) -> Result<Self, Error> {
-        let mut index = Self { file, nodes: HashMap::new(), ended: false };
+        let mut index = Self { file, nodes: HashMap::new(), name_bytes: 0, ended: false };
         let mut position = 0;
         let mut extension = Extension::default();
         let mut entries = 0;
@@ -153,6 +156,10 @@ impl TarIndex {
             }
             _ => Node::Other,
         };
+        self.name_bytes += name.len() + if let Node::Link(target) = &node { target.len() } else { 0 };
+        if self.name_bytes > MAX_NAMES {
+            return Err(Error::archive(format!("its names have more than {MAX_NAMES} bytes")));
+        }
         self.nodes.insert(name, node);
         Ok(())
     }
@@ -166,6 +173,12 @@ fn is_extension(header: &tar::Header) -> bool {
             | tar::EntryType::XHeader
             | tar::EntryType::XGlobalHeader
     )
+}
+
+/// Whether an archive may begin with `block`; a whole block of zeros is an archive without entries.
+pub(crate) fn is_header(block: &[u8]) -> bool {
+    block.len() == tar::Header::new_gnu().as_bytes().len()
+        && (block.iter().all(|byte| *byte == 0) || check_header(tar::Header::from_byte_slice(block), block, 0).is_ok())
 }
 
 fn check_header(header: &tar::Header, block: &[u8], position: u64) -> Result<(), Error> {
