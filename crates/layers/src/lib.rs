@@ -16,6 +16,8 @@
 
 mod error;
 
+mod merged;
+
 pub mod driver;
 pub mod settle;
 pub mod unpack;
