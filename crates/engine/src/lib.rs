@@ -1,1 +1,50 @@
-//! Being built.
+//! The verbs of Orlop, one a file. Each is a function on an [`Engine`], which owns nothing but the paths and an open
+//! database: whatever must survive is a row or a file, and any number of engines work on one data root at once.
+//!
+//! On disk, below the data root, this crate has `containers/ID/` (0700): the log, the exit record, and the files that
+//! are mounted over /etc/hosts, /etc/hostname and /etc/resolv.conf. In the run root, `containers/ID/` is the OCI bundle
+//! and the shim's socket, `mounts/ID/` the cloned sources of mounts.
+#![forbid(unsafe_code)]
+
+mod attach;
+pub mod config;
+pub mod container;
+mod create;
+mod error;
+mod events;
+mod exec;
+mod files;
+mod images;
+pub mod inspect;
+mod kill;
+mod list;
+mod logs;
+mod open;
+mod reap;
+mod remove;
+mod request;
+mod start;
+mod stop;
+mod system;
+mod tend;
+mod user;
+mod volumes;
+mod wait;
+
+pub use attach::{AttachRequest, Session};
+pub use config::Config;
+pub use container::Container;
+pub use error::Error;
+pub use events::EventQuery;
+pub use exec::ExecRequest;
+pub use list::{ContainerSummary, ListRequest};
+pub use logs::LogRequest;
+pub use open::{Engine, Roots};
+pub use remove::RemoveRequest;
+pub use request::{CreateRequest, Created, Network};
+pub use start::Foreground;
+pub use system::{DiskUsage, Info, Pruned, VersionInfo};
+pub use volumes::VolumeUsage;
+
+/// The result of a verb.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -8,6 +8,7 @@ pub mod lock;
 pub mod mount;
 pub mod overlay;
 pub mod path;
+pub mod pid;
 pub mod process;
 
 pub use error::Error;

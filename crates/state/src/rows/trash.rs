@@ -30,7 +30,7 @@ pub enum TrashContent {
         name: ContainerName,
         /// Its image.
         image: Digest,
-        /// The image's layers, lowest first; kept as long as this is.
+        /// The image's layers, lowest first. They don't stay for this: what the trash holds are whole files.
         layers: Vec<Id>,
     },
 }

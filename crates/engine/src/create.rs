@@ -1,0 +1,354 @@
+//! `create` and the first half of `run`.
+//!
+//! The row comes first, as the intent Creating, under the container's lock; then the writable layer. What fails after
+//! that takes everything back, and what is killed is taken back by `tend`.
+
+use crate::container::{ContainerConfig, Details, HostConfig, Phase, Status};
+use crate::open::remove_directory;
+use crate::{Container, CreateRequest, Created, Engine, Error, Network, Result};
+use orlop_model::image::ImageConfig;
+use orlop_model::mount::{MountKind, MountSpec};
+use orlop_model::{ContainerName, Id, Timestamp};
+use orlop_mounts::{ResolveRequest, Resolved};
+use orlop_state::rows::volume::VolumePhase;
+use orlop_state::{ImageRow, WriteTx};
+use orlop_sys::lock::FileLock;
+
+/// How often a container is tried again whose volume or image was removed by another process at that moment.
+const ATTEMPTS: u32 = 10;
+
+/// A container whose row is there and whose lock is held.
+pub(crate) struct Reserved {
+    pub container: Container,
+    pub warnings: Vec<String>,
+    pub lock: FileLock,
+}
+
+impl Engine {
+    /// Makes a container, to be started later.
+    pub fn create(&self, request: &CreateRequest) -> Result<Created> {
+        let mut reserved = self.reserve(request)?;
+        self.update(&mut reserved.container, |container| container.details.status.phase = Phase::Created)?;
+        self.emit_container(&reserved.container, "create", &[]);
+        Ok(Created { id: reserved.container.id, warnings: reserved.warnings })
+    }
+
+    /// Everything up to a container that nobody has been told of.
+    pub(crate) fn reserve(&self, request: &CreateRequest) -> Result<Reserved> {
+        orlop_model::mount::check_duplicates(&all_specs(request)).map_err(orlop_mounts::Error::from)?;
+        for attempt in 0.. {
+            let (image, config) = self.image_for(&request.image)?;
+            let id = Id::random();
+            let resolved = self.resolve_mounts(request, &image, &config)?;
+            match self.insert(id, request, &image, &config, &resolved) {
+                Ok((container, lock)) => {
+                    let warnings = resolved.warnings;
+                    return match self.prepare(&container) {
+                        Ok(()) => Ok(Reserved { container, warnings, lock }),
+                        Err(error) => {
+                            self.undo_create(&container)?;
+                            lock.remove();
+                            Err(error)
+                        }
+                    };
+                }
+                Err(Vanished::Error(error)) => {
+                    self.remove_anonymous(&resolved.created_anonymous);
+                    return Err(error);
+                }
+                // Another process removed the image or a volume between our look and the transaction.
+                Err(Vanished::Object(error)) => {
+                    self.remove_anonymous(&resolved.created_anonymous);
+                    if attempt == ATTEMPTS {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        unreachable!("the loop returns in its last attempt")
+    }
+
+    fn image_for(&self, name: &str) -> Result<(ImageRow, ImageConfig)> {
+        match self.image(name) {
+            Err(Error::Images(orlop_images::Error::NoSuchImage { .. })) => Err(Error::ImageMissing(familiar(name))),
+            found => found,
+        }
+    }
+
+    fn resolve_mounts(&self, request: &CreateRequest, image: &ImageRow, config: &ImageConfig) -> Result<Resolved> {
+        let mut inherited = Vec::new();
+        for from in &request.volumes_from {
+            let container = self.container(&from.container)?;
+            inherited.push((from.clone(), container.details.mounts));
+        }
+        let layers: Vec<_> = self.lower_directories(&image.layers)?;
+        Ok(orlop_mounts::resolve(
+            &self.state,
+            &ResolveRequest {
+                specs: all_specs(request),
+                volumes_from: inherited,
+                image_volumes: config.config.volumes.keys().cloned().collect(),
+                image_name: familiar_repository(&request.image),
+                image_layers: layers,
+                volume_driver: request.volume_driver.clone(),
+            },
+        )?)
+    }
+
+    fn insert(
+        &self,
+        id: Id,
+        request: &CreateRequest,
+        image: &ImageRow,
+        config: &ImageConfig,
+        resolved: &Resolved,
+    ) -> std::result::Result<(Container, FileLock), Vanished> {
+        let lock = self.state.lock("container", &id.hex()).map_err(Error::from)?;
+        let driver = self.driver()?.kind().name().to_owned();
+        let mut container = Container {
+            id,
+            name: match &request.name {
+                Some(name) => name.clone(),
+                None => ContainerName::random(0),
+            },
+            image: image.id,
+            layers: image.layers.clone(),
+            writable: Id::random(),
+            volumes: resolved.mounts.iter().filter_map(|mount| mount.volume().cloned()).collect(),
+            running: false,
+            details: Details {
+                created: Timestamp::now(),
+                image_name: request.image.clone(),
+                driver,
+                config: merge(id, request, config)?,
+                host: host_config(request),
+                mounts: resolved.mounts.clone(),
+                status: Status::new(),
+            },
+        };
+        let inserted = self.state.write(|tx| {
+            check_image(tx, image)?;
+            check_volumes(tx, &container)?;
+            take_name(tx, request, &mut container)?;
+            tx.table::<Container>().insert(&container).map_err(Error::from)?;
+            Ok(())
+        });
+        match inserted {
+            Ok(()) => Ok((container, lock)),
+            Err(error) => {
+                lock.remove();
+                Err(error)
+            }
+        }
+    }
+
+    fn prepare(&self, container: &Container) -> Result<()> {
+        self.driver()?.prepare(container.writable, &topmost_first(&container.layers))?;
+        orlop_sys::durable::make_directory(&self.container_dir(container.id), 0o700)?;
+        Ok(())
+    }
+
+    /// Takes back a container that nobody has been told of. The caller holds its lock.
+    pub(crate) fn undo_create(&self, container: &Container) -> Result<()> {
+        self.tear_down(container)?;
+        self.driver()?.remove(container.writable)?;
+        remove_directory(&self.container_dir(container.id))?;
+        self.state.write(|tx| tx.table::<Container>().delete(&container.id.hex()))?;
+        self.remove_anonymous(&anonymous_volumes(container));
+        Ok(())
+    }
+
+    /// The directories of image layers, topmost first.
+    pub(crate) fn lower_directories(&self, layers: &[Id]) -> Result<Vec<std::path::PathBuf>> {
+        let driver = self.driver()?;
+        Ok(layers.iter().rev().map(|id| driver.diff(*id)).collect())
+    }
+}
+
+/// Why an insert didn't happen.
+enum Vanished {
+    /// Something that was there a moment ago is gone: look again.
+    Object(Error),
+    /// Anything else.
+    Error(Error),
+}
+
+impl<E: Into<Error>> From<E> for Vanished {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+fn check_image(tx: &WriteTx<'_>, image: &ImageRow) -> std::result::Result<(), Vanished> {
+    match tx.images().get(&image.id.to_string()).map_err(Error::from)? {
+        Some(_) => Ok(()),
+        None => Err(Vanished::Object(Error::ImageMissing(image.id.to_string()))),
+    }
+}
+
+fn check_volumes(tx: &WriteTx<'_>, container: &Container) -> std::result::Result<(), Vanished> {
+    for name in &container.volumes {
+        let row = tx.volumes().get(name.as_str()).map_err(Error::from)?;
+        if !row.is_some_and(|row| matches!(row.phase, VolumePhase::Ready | VolumePhase::Initialising { .. })) {
+            return Err(Vanished::Object(Error::Conflict(format!("volume {name} is being removed"))));
+        }
+    }
+    Ok(())
+}
+
+/// Gives the container a name that nobody has, or refuses the one that was asked for.
+fn take_name(tx: &WriteTx<'_>, request: &CreateRequest, container: &mut Container) -> Result<()> {
+    for attempt in 0.. {
+        match tx.containers().named(&container.name)? {
+            None => return Ok(()),
+            Some(holder) if request.name.is_some() => {
+                return Err(Error::NameTaken { name: container.name.to_string(), holder: holder.id.hex() });
+            }
+            Some(_) => container.name = ContainerName::random(attempt + 1),
+        }
+    }
+    unreachable!("random names don't run out")
+}
+
+fn all_specs(request: &CreateRequest) -> Vec<MountSpec> {
+    let typed = request.binds.iter().chain(&request.tmpfs).map(|(_, spec)| spec);
+    typed.chain(&request.mounts).cloned().collect()
+}
+
+fn host_config(request: &CreateRequest) -> HostConfig {
+    let tmpfs = |(text, _): &(String, MountSpec)| {
+        let (path, options) = text.split_once(':').unwrap_or((text, ""));
+        (path.to_owned(), options.to_owned())
+    };
+    HostConfig {
+        binds: request
+            .binds
+            .iter()
+            .filter(|(_, spec)| !matches!(&spec.kind, MountKind::Volume(volume) if volume.name.is_none()))
+            .map(|(text, _)| text.clone())
+            .collect(),
+        mounts: request.mounts.clone(),
+        tmpfs: request.tmpfs.iter().map(tmpfs).collect(),
+        volumes_from: request.volumes_from.clone(),
+        volume_driver: request.volume_driver.clone().unwrap_or_default(),
+        network: request.network,
+        auto_remove: request.auto_remove,
+        read_only: request.read_only,
+    }
+}
+
+/// The image's config with the user's flags over it, by Docker's rules.
+fn merge(id: Id, request: &CreateRequest, image: &ImageConfig) -> Result<ContainerConfig> {
+    let defaults = &image.config;
+    // A new entrypoint makes the image's arguments meaningless.
+    let (entrypoint, cmd) = match &request.entrypoint {
+        Some(entrypoint) => (entrypoint.clone(), request.command.clone()),
+        None if request.command.is_empty() => (defaults.entrypoint.clone(), defaults.cmd.clone()),
+        None => (defaults.entrypoint.clone(), request.command.clone()),
+    };
+    if entrypoint.iter().chain(&cmd).next().is_none() {
+        return Err(Error::NoCommand);
+    }
+    let stop_signal = request.stop_signal.clone().unwrap_or_else(|| defaults.stop_signal.clone());
+    if !stop_signal.is_empty() {
+        crate::kill::signal_number(&stop_signal)?;
+    }
+    let working_dir = request.working_dir.clone().unwrap_or_else(|| defaults.working_dir.clone());
+    if request.working_dir.is_some() && !working_dir.starts_with('/') {
+        return Err(Error::Invalid(format!(
+            "the working directory '{working_dir}' is invalid, it needs to be an absolute path"
+        )));
+    }
+    let mut labels = defaults.labels.clone();
+    labels.extend(request.labels.clone());
+    Ok(ContainerConfig {
+        hostname: hostname(id, request)?,
+        user: request.user.clone().unwrap_or_else(|| defaults.user.clone()),
+        attach: request.attach,
+        exposed_ports: defaults.exposed_ports.keys().cloned().collect(),
+        tty: request.tty,
+        open_stdin: request.open_stdin,
+        stdin_once: request.stdin_once,
+        env: merge_env(&defaults.env, &request.env),
+        cmd,
+        entrypoint,
+        volumes: defaults.volumes.keys().cloned().collect(),
+        working_dir,
+        labels,
+        stop_signal,
+        stop_timeout: request.stop_timeout,
+    })
+}
+
+fn hostname(id: Id, request: &CreateRequest) -> Result<String> {
+    match (&request.hostname, request.network) {
+        (Some(_), Network::Host) => {
+            Err(Error::Invalid("conflicting options: hostname and the network mode".to_owned()))
+        }
+        (Some(name), Network::None) => {
+            let is_valid = (1..=63).contains(&name.len())
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+            if is_valid { Ok(name.clone()) } else { Err(Error::Invalid(format!("invalid hostname format: {name}"))) }
+        }
+        (None, Network::Host) => Ok(rustix::system::uname().nodename().to_string_lossy().into_owned()),
+        (None, Network::None) => Ok(id.short()),
+    }
+}
+
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The image's variables with the user's over them. An entry of the image without `=` is dropped: it would take the
+/// value of the process that starts the container. One of the user's without `=` removes the variable.
+fn merge_env(image: &[String], user: &[String]) -> Vec<String> {
+    let name_of = |entry: &str| entry.split_once('=').map_or(entry, |(name, _)| name).to_owned();
+    let mut env: Vec<String> = image.iter().filter(|entry| entry.contains('=')).cloned().collect();
+    if !env.iter().any(|entry| entry.starts_with("PATH=")) {
+        env.insert(0, DEFAULT_PATH.to_owned());
+    }
+    for entry in user {
+        let name = name_of(entry);
+        let place = env.iter().position(|present| name_of(present) == name);
+        match (place, entry.contains('=')) {
+            (Some(place), true) => env[place].clone_from(entry),
+            (Some(place), false) => drop(env.remove(place)),
+            (None, true) => env.push(entry.clone()),
+            (None, false) => {}
+        }
+    }
+    env
+}
+
+/// A chain as drivers take it.
+pub(crate) fn topmost_first(layers: &[Id]) -> Vec<Id> {
+    layers.iter().rev().copied().collect()
+}
+
+/// The anonymous volumes that were made for this container, not those that it has from others.
+pub(crate) fn anonymous_volumes(container: &Container) -> Vec<orlop_model::VolumeName> {
+    container.details.mounts.iter().filter_map(|mount| mount.own_anonymous_volume().cloned()).collect()
+}
+
+fn familiar(name: &str) -> String {
+    orlop_model::ImageRef::parse(name).map_or_else(|_| name.to_owned(), |reference| reference.familiar())
+}
+
+fn familiar_repository(name: &str) -> String {
+    orlop_model::ImageRef::parse(name).map_or_else(|_| name.to_owned(), |reference| reference.familiar_name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_of_the_user_replace_and_remove_those_of_the_image() {
+        let list = |entries: &[&str]| entries.iter().map(|entry| (*entry).to_owned()).collect::<Vec<_>>();
+        for (image, user, expected) in [
+            (list(&["A=1", "SECRET"]), list(&["A=2", "B="]), list(&[DEFAULT_PATH, "A=2", "B="])),
+            (list(&["PATH=/bin", "A=1"]), list(&["A"]), list(&["PATH=/bin"])),
+            (list(&[]), list(&["PATH=/x", "NOT"]), list(&["PATH=/x"])),
+        ] {
+            assert_eq!(merge_env(&image, &user), expected);
+        }
+    }
+}

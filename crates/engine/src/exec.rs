@@ -1,0 +1,70 @@
+//! `exec`: a further process in a running container.
+
+use crate::container::Phase;
+use crate::start::{absolute_or_root, environment};
+use crate::{Engine, Error, Result, user};
+use orlop_model::Id;
+use orlop_runtime::attach::{Connection, SessionOptions};
+use orlop_runtime::spec::ProcessInput;
+
+/// `exec`.
+#[derive(Clone, Debug)]
+pub struct ExecRequest {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// `NAME=value`, over the container's own.
+    pub env: Vec<String>,
+    /// None for the container's.
+    pub user: Option<String>,
+    /// None for the container's.
+    pub working_dir: Option<String>,
+    /// `-t`.
+    pub tty: bool,
+    /// None with `-d`: nobody follows it.
+    pub session: Option<SessionOptions>,
+}
+
+impl Engine {
+    /// Starts a process in a running container. The connection goes into [`Engine::session`].
+    pub fn exec(&self, name: &str, request: &ExecRequest) -> Result<Option<Connection>> {
+        let container = self.container(name)?;
+        if container.details.status.phase != Phase::Running {
+            return Err(Error::Conflict(format!("container {} is not running", container.id)));
+        }
+        if request.command.is_empty() {
+            return Err(Error::NoCommand);
+        }
+        let config = &container.details.config;
+        let root = orlop_sys::path::open_directory(&self.driver()?.mount(container.writable)?)?;
+        let user = user::resolve(&root, request.user.as_deref().unwrap_or(&config.user))?;
+        let mut env = config.env.clone();
+        for entry in &request.env {
+            let name = entry.split_once('=').map_or(entry.as_str(), |(name, _)| name);
+            env.retain(|present| present.split_once('=').is_none_or(|(present, _)| present != name));
+            if entry.contains('=') {
+                env.push(entry.clone());
+            }
+        }
+        let process = ProcessInput {
+            args: request.command.clone(),
+            env: environment(&env, &config.hostname, request.tty, &user.home),
+            cwd: absolute_or_root(request.working_dir.as_deref().unwrap_or(&config.working_dir)),
+            uid: user.uid,
+            gid: user.gid,
+            additional_gids: user.additional_gids,
+            terminal: request.tty,
+            console_size: None,
+        };
+        let (bundle, id) = (self.bundle(container.id), Id::random().hex());
+        self.emit_container(&container, &format!("exec_create: {}", request.command.join(" ")), &[("execID", &id)]);
+        let connection = match &request.session {
+            Some(options) => Some(orlop_runtime::attach::exec(&bundle, &id, process, options)?),
+            None => {
+                orlop_runtime::attach::exec_detached(&bundle, &id, process)?;
+                None
+            }
+        };
+        self.emit_container(&container, &format!("exec_start: {}", request.command.join(" ")), &[("execID", &id)]);
+        Ok(connection)
+    }
+}

@@ -1,0 +1,174 @@
+//! `ps`.
+
+use crate::container::Phase;
+use crate::{Container, Engine, Error, Result};
+use orlop_layers::Usage;
+use orlop_model::filter::Filters;
+use orlop_model::{Digest, ImageRef};
+use std::collections::BTreeMap;
+
+/// `ps`.
+#[derive(Clone, Debug, Default)]
+pub struct ListRequest {
+    /// `-a`: also what doesn't run.
+    pub all: bool,
+    /// `-n`, `-l`: only this many of the newest, running or not.
+    pub last: Option<usize>,
+    /// `-s`: with sizes.
+    pub size: bool,
+    /// Keys of [`orlop_model::filter::CONTAINERS`].
+    pub filters: Filters,
+}
+
+/// One line of `ps`.
+#[derive(Clone, Debug)]
+pub struct ContainerSummary {
+    /// The container.
+    pub container: Container,
+    /// The image as it was named, or its short id when that name means another image now.
+    pub image: String,
+    /// Of the writable layer, when it was asked for.
+    pub size: Option<ContainerSize>,
+}
+
+/// What a container takes.
+#[derive(Clone, Copy, Debug)]
+pub struct ContainerSize {
+    /// Its writable layer.
+    pub writable: Usage,
+    /// Bytes of the image below it.
+    pub image: u64,
+}
+
+impl Engine {
+    /// Every container, newest first, as it is now.
+    pub(crate) fn containers(&self) -> Result<Vec<Container>> {
+        let mut containers = self.state.read(|tx| tx.table::<Container>().list())?;
+        if containers.iter().any(|container| self.needs_reaping(container)) {
+            for container in containers.iter().filter(|container| self.needs_reaping(container)) {
+                // One whose lock is held is being reaped or started right now.
+                if let Some(lock) = self.state.try_lock("container", &container.id.hex())? {
+                    self.reap_under(lock, container.id)?;
+                }
+            }
+            containers = self.state.read(|tx| tx.table::<Container>().list())?;
+        }
+        containers.retain(|container| container.details.status.phase != Phase::Creating);
+        containers.sort_by(|one, other| other.details.created.cmp(&one.details.created));
+        Ok(containers)
+    }
+
+    /// The containers that `ps` shows.
+    pub fn list(&self, request: &ListRequest) -> Result<Vec<ContainerSummary>> {
+        let all = self.containers()?;
+        let matcher = Matcher::new(self, &all, &request.filters)?;
+        let show_all = request.all || request.last.is_some() || matcher.implies_all();
+        let names = self.image_names()?;
+        let chosen: Vec<&Container> = all
+            .iter()
+            .filter(|container| show_all || self.is_running(container))
+            .filter(|container| matcher.matches(self, container))
+            .take(request.last.unwrap_or(usize::MAX))
+            .collect();
+        chosen
+            .into_iter()
+            .map(|container| {
+                let size = if request.size { Some(self.container_size(container)?) } else { None };
+                Ok(ContainerSummary { image: shown_image(container, &names), size, container: container.clone() })
+            })
+            .collect()
+    }
+
+    /// Whether a program runs in it now.
+    pub fn is_running(&self, container: &Container) -> bool {
+        container.details.status.phase == Phase::Running && self.is_alive(container)
+    }
+
+    /// What a container takes on the disk.
+    pub fn container_size(&self, container: &Container) -> Result<ContainerSize> {
+        let writable = orlop_layers::usage(&self.driver()?.diff(container.writable))?;
+        let image = self.state.read(|tx| {
+            let layers = container.layers.iter().map(|id| tx.layers().get(&id.hex()));
+            layers.map(|row| Ok::<_, Error>(row?.map_or(0, |row| row.size))).sum::<Result<u64>>()
+        })?;
+        Ok(ContainerSize { writable, image })
+    }
+
+    fn image_names(&self) -> Result<BTreeMap<String, Digest>> {
+        Ok(self.state.read(|tx| tx.tags().list())?.into_iter().map(|tag| (tag.name, tag.image)).collect())
+    }
+}
+
+fn shown_image(container: &Container, names: &BTreeMap<String, Digest>) -> String {
+    let typed = &container.details.image_name;
+    match ImageRef::parse(typed) {
+        Ok(reference) if names.get(&reference.name()) == Some(&container.image) => typed.clone(),
+        _ => container.image.short(),
+    }
+}
+
+struct Matcher<'a> {
+    filters: &'a Filters,
+    images: Option<Vec<Digest>>,
+    before: Option<orlop_model::Timestamp>,
+    since: Option<orlop_model::Timestamp>,
+}
+
+impl<'a> Matcher<'a> {
+    fn new(engine: &Engine, all: &[Container], filters: &'a Filters) -> Result<Self> {
+        const STATES: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
+        if let Some(bad) = filters.values("status").iter().find(|value| !STATES.contains(&value.as_str())) {
+            return Err(Error::Invalid(format!("invalid filter 'status={bad}'")));
+        }
+        for key in ["expose", "health", "is-task", "isolation", "network", "publish"] {
+            if filters.contains(key) {
+                return Err(Error::Unsupported(format!("the filter '{key}' is not there yet")));
+            }
+        }
+        for code in filters.values("exited") {
+            code.parse::<i32>().map_err(|_| Error::Invalid(format!("invalid filter 'exited={code}'")))?;
+        }
+        let created = |key: &str| -> Result<Option<orlop_model::Timestamp>> {
+            let Some(name) = filters.values(key).first() else { return Ok(None) };
+            let found = engine.container(name)?;
+            Ok(all.iter().find(|container| container.id == found.id).map(|container| container.details.created))
+        };
+        let images = match filters.values("ancestor") {
+            [] => None,
+            // An ancestor that isn't there has no containers.
+            names => Some(names.iter().filter_map(|name| engine.image(name).ok()).map(|(row, _)| row.id).collect()),
+        };
+        Ok(Self { filters, images, before: created("before")?, since: created("since")? })
+    }
+
+    /// These ask about containers that may have ended.
+    fn implies_all(&self) -> bool {
+        self.filters.contains("status")
+            || self.filters.contains("exited")
+            || self.before.is_some()
+            || self.since.is_some()
+    }
+
+    fn matches(&self, engine: &Engine, container: &Container) -> bool {
+        let status = &container.details.status;
+        let word = if status.phase == Phase::Running && !engine.is_alive(container) { "exited" } else { status.word() };
+        let name = format!("/{}", container.name);
+        let exited = !self.filters.contains("exited")
+            || (status.phase == Phase::Exited && self.filters.equals("exited", &status.exit_code.to_string()));
+        let name_matches = self.filters.matches("name", &name) || self.filters.matches("name", container.name.as_str());
+        let volumes = !self.filters.contains("volume")
+            || container.details.mounts.iter().any(|mount| {
+                self.filters.equals("volume", mount.target())
+                    || mount.volume().is_some_and(|name| self.filters.equals("volume", name.as_str()))
+            });
+        name_matches
+            && exited
+            && volumes
+            && self.filters.equals("status", word)
+            && self.filters.matches("id", &container.id.hex())
+            && self.filters.matches_labels(&container.details.config.labels)
+            && self.images.as_ref().is_none_or(|images| images.contains(&container.image))
+            && self.before.is_none_or(|before| container.details.created < before)
+            && self.since.is_none_or(|since| container.details.created > since)
+    }
+}

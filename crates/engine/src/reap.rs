@@ -1,0 +1,102 @@
+//! What happens when a container's program has ended: unmount, write down how it ended, and remove it when it was
+//! started with `--rm`. Called by whoever notices first (the shim's `internal reap`, the client in the foreground, the
+//! next command); the container's lock lets one of them do it.
+
+use crate::container::Phase;
+use crate::{Container, Engine, Result};
+use orlop_model::{Id, Timestamp};
+use orlop_runtime::shim::ExitRecord;
+use orlop_sys::lock::FileLock;
+use std::time::Duration;
+
+/// The exit code of a container whose end nobody saw.
+const UNKNOWN_EXIT: i32 = 255;
+
+/// How long a living shim may take to write down the end that it saw.
+const SHIM_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// Reaps a container whose program has ended; one that runs, or that is gone, is left alone.
+    pub fn reap(&self, id: Id) -> Result<()> {
+        let lock = self.state.lock("container", &id.hex())?;
+        self.reap_under(lock, id)
+    }
+
+    pub(crate) fn reap_under(&self, lock: FileLock, id: Id) -> Result<()> {
+        match self.settled(id)? {
+            Some(mut container) if self.needs_reaping(&container) => {
+                self.reap_locked(&mut container)?;
+                if container.details.host.auto_remove {
+                    lock.remove();
+                }
+            }
+            Some(_) => {}
+            None => lock.remove(),
+        }
+        Ok(())
+    }
+
+    /// The caller holds the lock, and the program is gone.
+    pub(crate) fn reap_locked(&self, container: &mut Container) -> Result<()> {
+        let foreign_boot = container.details.status.boot != self.boot();
+        let record = self.read_exit_record(container.id, foreign_boot)?;
+        if record.is_none() && !foreign_boot {
+            // The shim was killed: what it would have cleaned up is still there.
+            self.delete_from_runtime(container);
+        }
+        self.tear_down(container)?;
+        let stopping = container.details.status.stopping;
+        self.update(container, |container| {
+            let status = &mut container.details.status;
+            status.phase = Phase::Exited;
+            status.pid = 0;
+            match record {
+                Some(record) => {
+                    status.exit_code = record.code;
+                    status.finished = Some(record.finished_at);
+                    status.oom_killed = record.oom_killed;
+                }
+                None => {
+                    status.exit_code = UNKNOWN_EXIT;
+                    status.finished = Some(Timestamp::now());
+                    status.error = if foreign_boot {
+                        "the machine was restarted while it ran".to_owned()
+                    } else {
+                        "exit code unknown: its shim was killed".to_owned()
+                    };
+                }
+            }
+        })?;
+        let code = container.details.status.exit_code.to_string();
+        self.emit_container(container, "die", &[("exitCode", &code)]);
+        if stopping {
+            self.emit_container(container, "stop", &[]);
+        }
+        if container.details.host.auto_remove {
+            self.remove_locked(container, true)?;
+        }
+        Ok(())
+    }
+
+    /// How the program ended. Its shim sees the end a moment before it has written it down, so it is waited for.
+    fn read_exit_record(&self, id: Id, foreign_boot: bool) -> Result<Option<ExitRecord>> {
+        let record = ExitRecord::read(&self.exit_record(id))?;
+        if record.is_some() || foreign_boot {
+            return Ok(record);
+        }
+        // An error says that there is no shim any more; then the record is there now or never.
+        let _ = orlop_runtime::attach::wait(&self.bundle(id), Some(SHIM_TIMEOUT));
+        Ok(ExitRecord::read(&self.exit_record(id))?)
+    }
+
+    /// Whether the row says that a program runs, and none does.
+    pub(crate) fn needs_reaping(&self, container: &Container) -> bool {
+        container.details.status.phase == Phase::Running && !self.is_alive(container)
+    }
+
+    /// Whether the very process that the row names still runs in this boot.
+    pub(crate) fn is_alive(&self, container: &Container) -> bool {
+        let status = &container.details.status;
+        status.boot == self.boot() && orlop_sys::pid::start_time(status.pid) == Some(status.pid_start)
+    }
+}

@@ -1,0 +1,121 @@
+//! `rm`, `container prune`, and the end of a `--rm` container.
+//!
+//! The row says Removing with the id of its place in the trash; then the writable layer is renamed there; then one
+//! transaction deletes the container's row and adds the trash's. Whoever finds it half done goes on from there.
+
+use crate::container::Phase;
+use crate::create::anonymous_volumes;
+use crate::open::remove_directory;
+use crate::{Container, Engine, Error, Result};
+use orlop_model::filter::Filters;
+use orlop_model::{Id, Timestamp, VolumeName};
+use orlop_state::TrashRow;
+use orlop_state::rows::trash::TrashContent;
+
+/// `rm`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemoveRequest {
+    /// `-f`: kills what runs.
+    pub force: bool,
+    /// `-v`: with its anonymous volumes.
+    pub volumes: bool,
+}
+
+impl Engine {
+    /// Removes a container; its writable layer goes to the trash.
+    pub fn remove(&self, name: &str, request: RemoveRequest) -> Result<()> {
+        let found = self.container(name)?;
+        if found.details.status.phase == Phase::Running {
+            if !request.force {
+                return Err(Error::Conflict(format!(
+                    "cannot remove container \"/{}\": container is running: stop the container before removing or force remove",
+                    found.name
+                )));
+            }
+            self.kill_hard(&found)?;
+            self.reap(found.id)?;
+        }
+        let lock = self.state.lock("container", &found.id.hex())?;
+        let Some(mut container) = self.settled(found.id)? else {
+            // Somebody else removed it, or it was a `--rm` container: it is gone, as was asked.
+            lock.remove();
+            return Ok(());
+        };
+        if container.details.status.phase == Phase::Running {
+            return Err(Error::Conflict(format!("container {} was started again by another command", container.name)));
+        }
+        self.remove_locked(&mut container, request.volumes)?;
+        lock.remove();
+        Ok(())
+    }
+
+    /// The caller holds the lock, and nothing runs.
+    pub(crate) fn remove_locked(&self, container: &mut Container, with_volumes: bool) -> Result<()> {
+        // Nobody was promised the files of a `--rm` container.
+        let keeps = !container.details.host.auto_remove;
+        let trash = keeps.then(Id::random);
+        self.update(container, |container| container.details.status.phase = Phase::Removing(trash))?;
+        self.finish_removal(container)?;
+        if with_volumes {
+            self.remove_anonymous(&anonymous_volumes(container));
+        }
+        Ok(())
+    }
+
+    /// Goes on with a removal from wherever it stands. The caller holds the lock.
+    pub(crate) fn finish_removal(&self, container: &Container) -> Result<()> {
+        let Phase::Removing(trash) = container.details.status.phase else { return Ok(()) };
+        self.tear_down(container)?;
+        let driver = self.driver()?;
+        match trash {
+            None => driver.remove(container.writable)?,
+            Some(trash) => {
+                let what = format!("container {}", container.name);
+                orlop_volumes::trash::take_in(&self.state, trash, &driver.release(container.writable)?, &what)?;
+            }
+        }
+        remove_directory(&self.container_dir(container.id))?;
+        self.state.write(|tx| {
+            if let Some(id) = trash {
+                tx.trash().put(&trash_row(id, container))?;
+            }
+            tx.table::<Container>().delete(&container.id.hex())
+        })?;
+        self.emit_container(container, "destroy", &[]);
+        Ok(())
+    }
+
+    /// Removes anonymous volumes with the container that they were made for; one that another container uses stays.
+    pub(crate) fn remove_anonymous(&self, names: &[VolumeName]) {
+        for name in names {
+            // A volume in use stays by design; any other failure leaves a dangling volume that `volume prune` shows.
+            let _ = self.volume_remove(name.as_str(), false);
+        }
+    }
+
+    /// Stopped containers that `container prune` removes.
+    pub fn prunable_containers(&self, filters: &Filters) -> Result<Vec<Container>> {
+        let until = filters.until(Timestamp::now()).map_err(|error| Error::Invalid(error.to_string()))?;
+        Ok(self
+            .containers()?
+            .into_iter()
+            .filter(|container| matches!(container.details.status.phase, Phase::Created | Phase::Exited))
+            .filter(|container| until.is_none_or(|until| container.details.created < until))
+            .filter(|container| filters.matches_labels(&container.details.config.labels))
+            .collect())
+    }
+}
+
+fn trash_row(id: Id, container: &Container) -> TrashRow {
+    TrashRow {
+        id,
+        removed: Timestamp::now(),
+        content: TrashContent::WritableLayer {
+            container: container.id,
+            name: container.name.clone(),
+            image: container.image,
+            layers: container.layers.clone(),
+        },
+        emptying: false,
+    }
+}

@@ -1,0 +1,244 @@
+//! `start`, and `run` as the two verbs in one: mounts the container and launches its program beside a shim.
+
+use crate::container::Phase;
+use crate::create::Reserved;
+use crate::open::remove_directory;
+use crate::{Container, CreateRequest, Created, Engine, Error, Network, Result, files, user};
+use orlop_model::{ErrorKind, Id, Kind};
+use orlop_mounts::{AppliedKind, AppliedMount};
+use orlop_runtime::attach::{Connection, SessionOptions};
+use orlop_runtime::shim::{LogConfig, ShimConfig};
+use orlop_runtime::spec::{self, ProcessInput, SpecInput, SpecMount};
+use orlop_runtime::{LaunchRequest, Launched};
+
+/// A started container and, when one was asked for, the connection that sees its output from the first byte on.
+pub struct Foreground {
+    /// The container.
+    pub created: Created,
+    /// For [`Engine::session`].
+    pub connection: Option<Connection>,
+}
+
+impl Engine {
+    /// Makes a container and starts it. One that can't be started stays, as in Docker, unless it is `--rm`.
+    pub fn run(&self, request: &CreateRequest, session: Option<&SessionOptions>) -> Result<Foreground> {
+        let Reserved { mut container, warnings, lock } = self.reserve(request)?;
+        let created = Created { id: container.id, warnings };
+        match self.start_locked(&mut container, session) {
+            Ok(connection) => {
+                self.emit_container(&container, "create", &[]);
+                self.emit_container(&container, "start", &[]);
+                Ok(Foreground { created, connection })
+            }
+            Err(error) if request.auto_remove => {
+                self.undo_create(&container)?;
+                lock.remove();
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Starts a container that is there; one that runs already is left alone.
+    pub fn start(&self, name: &str, session: Option<&SessionOptions>) -> Result<Foreground> {
+        let id = self.container(name)?.id;
+        let _lock = self.state.lock("container", &id.hex())?;
+        let mut container = self.settled(id)?.ok_or_else(|| Error::NoSuchContainer(name.to_owned()))?;
+        let created = Created { id, warnings: Vec::new() };
+        match container.details.status.phase {
+            Phase::Running => Ok(Foreground { created, connection: None }),
+            Phase::Removing(_) => Err(Error::Conflict(
+                "container is marked for removal and cannot be started".to_owned(),
+            )),
+            Phase::Creating | Phase::Created | Phase::Starting | Phase::Exited => {
+                self.update(&mut container, |container| container.details.status.phase = Phase::Starting)?;
+                let connection = self.start_locked(&mut container, session)?;
+                self.emit_container(&container, "start", &[]);
+                Ok(Foreground { created, connection })
+            }
+        }
+    }
+
+    /// The caller holds the container's lock, and its row says Creating or Starting.
+    fn start_locked(&self, container: &mut Container, session: Option<&SessionOptions>) -> Result<Option<Connection>> {
+        let launched = self.launch(container, session);
+        match launched {
+            Ok((launched, connection)) => {
+                let pid_start = orlop_sys::pid::start_time(launched.pid).unwrap_or(0);
+                let boot = self.boot().to_owned();
+                self.update(container, |container| {
+                    let status = &mut container.details.status;
+                    status.phase = Phase::Running;
+                    status.pid = launched.pid;
+                    status.pid_start = pid_start;
+                    status.boot = boot;
+                    status.started = Some(launched.started_at);
+                    status.finished = None;
+                    status.exit_code = 0;
+                    status.error = String::new();
+                    status.oom_killed = false;
+                    status.stopping = false;
+                })?;
+                Ok(connection)
+            }
+            Err(error) => {
+                self.tear_down(container)?;
+                let never_ran = container.details.status.started.is_none();
+                self.update(container, |container| {
+                    let status = &mut container.details.status;
+                    status.phase = if never_ran { Phase::Created } else { Phase::Exited };
+                    status.exit_code = match error.kind() {
+                        ErrorKind::CommandNotFound => 127,
+                        ErrorKind::CommandNotExecutable => 126,
+                        _ => 128,
+                    };
+                    status.error = error.to_string();
+                })?;
+                Err(error)
+            }
+        }
+    }
+
+    fn launch(
+        &self,
+        container: &Container,
+        session: Option<&SessionOptions>,
+    ) -> Result<(Launched, Option<Connection>)> {
+        let id = container.id;
+        let driver = self.driver()?;
+        // A power cut may have taken a layer that was made but never used.
+        driver.prepare(container.writable, &crate::create::topmost_first(&container.layers))?;
+        let root = driver.mount(container.writable)?;
+        let root_fd = orlop_sys::path::open_directory(&root)?;
+        let own_files = files::write(self, container)?;
+        let user = user::resolve(&root_fd, &container.details.config.user)?;
+        let applied = orlop_mounts::apply(
+            &self.state,
+            &container.details.mounts,
+            &root_fd,
+            &self.mounts_dir(id),
+        )?;
+        let mut mounts: Vec<SpecMount> = own_files;
+        mounts.extend(applied.into_iter().map(spec_mount));
+        // A mount below another one's target must come after it.
+        mounts.sort_by_key(|mount| mount.target().matches('/').count());
+        let exit_record = self.exit_record(id);
+        remove_file(&exit_record)?;
+        let (connection, client) = match session {
+            Some(options) => {
+                let (connection, client) = Connection::first_client(options)?;
+                (Some(connection), Some(client))
+            }
+            None => (None, None),
+        };
+        let launched = orlop_runtime::launch(LaunchRequest {
+            spec: SpecInput {
+                root,
+                read_only_rootfs: container.details.host.read_only,
+                process: self.first_process(container, &user),
+                hostname: container.details.config.hostname.clone(),
+                mounts,
+                network: match container.details.host.network {
+                    Network::None => spec::Network::None,
+                    Network::Host => spec::Network::Host,
+                },
+                cgroup_path: format!("/orlop/{id}"),
+            },
+            shim: ShimConfig {
+                id: id.hex(),
+                dir: self.bundle(id),
+                runtime: self.runtime(),
+                terminal: container.details.config.tty,
+                open_stdin: container.details.config.open_stdin,
+                stdin_once: container.details.config.stdin_once,
+                log: Some(LogConfig {
+                    path: self.log_path(id),
+                    max_size: self.config.log.max_size,
+                    max_files: self.config.log.max_files,
+                }),
+                exit_record,
+                durable: !container.details.host.auto_remove,
+                reap: self.internal(&["reap", &id.hex()]),
+            },
+            shim_command: self.internal(&["shim"]),
+            client,
+        })?;
+        Ok((launched, connection))
+    }
+
+    fn first_process(&self, container: &Container, user: &user::User) -> ProcessInput {
+        let config = &container.details.config;
+        ProcessInput {
+            args: container.details.arguments(),
+            env: environment(&config.env, &config.hostname, config.tty, &user.home),
+            cwd: absolute_or_root(&config.working_dir),
+            uid: user.uid,
+            gid: user.gid,
+            additional_gids: user.additional_gids.clone(),
+            terminal: config.tty,
+            console_size: None,
+        }
+    }
+
+    /// Unmounts and removes whatever a start made outside of the writable layer; all of it may be gone already.
+    pub(crate) fn tear_down(&self, container: &Container) -> Result<()> {
+        orlop_mounts::release(&self.state, &container.details.mounts, &self.mounts_dir(container.id), container.id)?;
+        self.driver()?.unmount(container.writable)?;
+        remove_directory(&self.bundle(container.id))
+    }
+}
+
+/// The variables of a process: the container's, and those that Docker adds.
+pub(crate) fn environment(env: &[String], hostname: &str, tty: bool, home: &str) -> Vec<String> {
+    let mut all = env.to_vec();
+    let mut add = |name: &str, value: &str| {
+        if !all.iter().any(|entry| entry.split_once('=').is_some_and(|(present, _)| present == name)) {
+            all.push(format!("{name}={value}"));
+        }
+    };
+    add("HOSTNAME", hostname);
+    if tty {
+        add("TERM", "xterm");
+    }
+    add("HOME", home);
+    all
+}
+
+pub(crate) fn absolute_or_root(path: &str) -> String {
+    if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
+}
+
+fn spec_mount(mount: AppliedMount) -> SpecMount {
+    match mount.kind {
+        AppliedKind::Bind { source, access, propagation, recursive } => {
+            SpecMount::Bind { source, target: mount.target, access, propagation, recursive }
+        }
+        AppliedKind::Tmpfs { options } => SpecMount::Tmpfs { target: mount.target, options },
+    }
+}
+
+fn remove_file(path: &std::path::Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// The signal that stops this container.
+pub(crate) fn stop_signal(container: &Container) -> Result<i32> {
+    match container.details.config.stop_signal.as_str() {
+        "" => Ok(libc_sigterm()),
+        name => crate::kill::signal_number(name),
+    }
+}
+
+fn libc_sigterm() -> i32 {
+    rustix::process::Signal::TERM.as_raw()
+}
+
+impl Engine {
+    /// The id that a name means, for verbs that only need that.
+    pub fn id_of(&self, name: &str) -> Result<Id> {
+        Ok(self.container(name)?.id)
+    }
+}

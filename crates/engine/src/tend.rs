@@ -1,0 +1,76 @@
+//! `system tend`: finishes or undoes what a killed process left. Idempotent, safe beside anything else: each object is
+//! taken under its lock, and one whose lock is held is being worked on.
+
+use crate::container::Phase;
+use crate::{Container, Engine, Result};
+use orlop_model::Id;
+use orlop_runtime::oci::OciRuntime;
+use orlop_sys::durable;
+
+impl Engine {
+    /// Everything that `tend` does.
+    pub fn tend(&self) -> Result<()> {
+        for container in self.state.read(|tx| tx.table::<Container>().list())? {
+            let settled = matches!(container.details.status.phase, Phase::Created | Phase::Exited);
+            if settled || (container.details.status.phase == Phase::Running && self.is_alive(&container)) {
+                continue;
+            }
+            let Some(lock) = self.state.try_lock("container", &container.id.hex())? else { continue };
+            self.reap_under(lock, container.id)?;
+        }
+        orlop_volumes::recover(&self.state)?;
+        orlop_layers::store::recover(&self.state, self.driver()?)?;
+        self.state.restore_headroom()?;
+        Ok(())
+    }
+
+    /// Once after each boot, before the first verb: the run root is empty then.
+    pub(crate) fn tend_after_boot(&self) -> Result<()> {
+        let mark = self.roots.run.join("tended");
+        if std::fs::read_to_string(&mark).is_ok_and(|boot| boot == self.boot()) {
+            return Ok(());
+        }
+        let _lock = self.state.lock("engine", "boot")?;
+        self.tend()?;
+        Ok(durable::write_file_volatile(&mark, self.boot().as_bytes(), 0o600)?)
+    }
+
+    /// The container's row once nothing is under way any more: finishes or undoes what the row says. None when there is
+    /// no container, or none any more. The caller holds the container's lock, so nobody else is at it.
+    pub(crate) fn settled(&self, id: Id) -> Result<Option<Container>> {
+        let Some(mut container) = self.row(id)? else { return Ok(None) };
+        match container.details.status.phase {
+            Phase::Created | Phase::Exited | Phase::Running => {}
+            Phase::Removing(_) => {
+                self.finish_removal(&container)?;
+                return Ok(None);
+            }
+            Phase::Creating => {
+                self.delete_from_runtime(&container);
+                self.undo_create(&container)?;
+                return Ok(None);
+            }
+            Phase::Starting => {
+                self.delete_from_runtime(&container);
+                self.tear_down(&container)?;
+                self.update(&mut container, |container| {
+                    let status = &mut container.details.status;
+                    status.phase = if status.started.is_some() { Phase::Exited } else { Phase::Created };
+                    status.error = "the command that started it was killed".to_owned();
+                })?;
+            }
+        }
+        Ok(Some(container))
+    }
+
+    /// Kills and forgets whatever the OCI runtime still knows of a container.
+    pub(crate) fn delete_from_runtime(&self, container: &Container) {
+        // It knows nothing when the container was killed before that, which is what is wanted.
+        let _ = self.runtime().delete(&container.id.hex(), true);
+    }
+
+    /// By the OCI runtime, for a container whose shim is gone.
+    pub(crate) fn signal_by_runtime(&self, container: &Container, signal: i32) -> Result<()> {
+        Ok(self.runtime().kill(&container.id.hex(), signal)?)
+    }
+}
