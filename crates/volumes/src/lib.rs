@@ -1,1 +1,45 @@
-//! Being built.
+//! Volumes: the store, the local driver, the first use and the trash.
+//!
+//! ```text
+//! volumes/NAME/_data             what containers see; Docker's path
+//! volumes/NAME/volume.json       what the row can be rebuilt from
+//! volumes/NAME/.filling-ID       content of an image on its way to become `_data`
+//! volumes/NAME/.filled-ID        the same, complete; after the exchange the former `_data`
+//! volumes/NAME/.filling-ID.list  paths that a first use makes in a `_data` that is mounted
+//! trash/ID                       a removed volume's whole directory, or a container's writable layer
+//! volumes/.emptying-ID           a volume that is deleted for good without the trash
+//! ```
+//!
+//! The life of a volume: [`create`] makes it, [`mount`] makes `_data` usable and holds the volume's lock until the
+//! caller has cloned it to where the container finds it, [`initialise`] copies the image's content in meanwhile,
+//! [`unmount`] ends the use, [`remove`] moves it to the trash, [`trash::restore`] brings it back. Each change of an
+//! existing volume is an intent in its row ([`orlop_state::rows::volume::VolumePhase`]), held under the lock
+//! `volume/NAME`; [`recover`] finishes or undoes those whose holder is gone, and so does every verb that meets one.
+//!
+//! The engine and `mounts` call this crate. Whoever lets a container refer to a volume does that in one transaction
+//! that also finds the volume's row in the phase Ready, because a removal checks for references in its own.
+#![forbid(unsafe_code)]
+
+mod crash;
+mod create;
+mod error;
+mod first_use;
+mod local;
+mod mounted;
+mod prune;
+mod recover;
+mod remove;
+mod store;
+pub mod trash;
+
+pub use create::{CreateVolume, Created, create};
+pub use error::Error;
+pub use first_use::{FirstUse, FirstUseOptions, initialise};
+pub use local::{Mounted, mount, unmount};
+pub use prune::{PrunePlan, Pruned, plan_prune, prune};
+pub use recover::recover;
+pub use remove::{Removal, RemoveVolume, remove};
+pub use store::{Volume, data_path, get, inspect, list, unused, usage, volume_path};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! Taking a volume away: into the trash, from which it can come back.
+
+use crate::recover::settle;
+use crate::store::{data_path, users, volume_path};
+use crate::{Error, crash, local, mounted, trash};
+use orlop_model::{Id, Timestamp, VolumeName};
+use orlop_state::rows::trash::TrashContent;
+use orlop_state::rows::volume::VolumePhase;
+use orlop_state::{State, TrashRow, VolumeRow};
+
+/// How `volume rm` was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemoveVolume {
+    /// `-f`: a missing volume is no error. One that is in use stays an error, as in Docker.
+    pub force: bool,
+    /// `--now`: deleted for good instead of moved to the trash.
+    pub now: bool,
+}
+
+/// What became of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// There was none, and `force` was given.
+    Missing,
+    /// It waits in the trash under this id.
+    Trashed(Id),
+    /// It is gone, and this many bytes are free.
+    Deleted(u64),
+}
+
+/// Removes a volume that no container refers to and that the kernel has mounted nowhere.
+pub fn remove(state: &State, name: &VolumeName, options: RemoveVolume) -> Result<Removal, Error> {
+    let lock = state.lock("volume", name.as_str())?;
+    let Some(volume) = settle(state, name)? else {
+        lock.remove();
+        return if options.force { Ok(Removal::Missing) } else { Err(Error::NoSuchVolume(name.clone())) };
+    };
+    refuse_while_used(state, &volume)?;
+    local::release(state, &volume)?;
+    mounted::refuse(name, &data_path(state, name))?;
+
+    let id = Id::random();
+    let intent = VolumeRow { phase: VolumePhase::Removing(id), mounted_for: Vec::new(), ..volume.clone() };
+    state.write(|tx| {
+        // Again, now that nobody else can write: a container may have been created since.
+        let containers = users(tx, name)?;
+        if !containers.is_empty() {
+            return Err(Error::InUse { name: name.clone(), containers });
+        }
+        Ok(tx.volumes().put(&intent)?)
+    })?;
+    crash::point("remove: intent");
+    if let Err(error) = move_away(state, &volume, id, options.now) {
+        state.write(|tx| tx.volumes().put(&VolumeRow { mounted_for: Vec::new(), ..volume.clone() }))?;
+        return Err(error);
+    }
+    crash::point("remove: moved");
+    finish(state, volume, id, options.now)?;
+    lock.remove();
+    if options.now { Ok(Removal::Deleted(trash::delete(state, id)?)) } else { Ok(Removal::Trashed(id)) }
+}
+
+fn refuse_while_used(state: &State, volume: &VolumeRow) -> Result<(), Error> {
+    let name = &volume.name;
+    let containers = state.read(|tx| users(tx, name))?;
+    if containers.is_empty() { Ok(()) } else { Err(Error::InUse { name: name.clone(), containers }) }
+}
+
+pub(crate) fn move_away(state: &State, volume: &VolumeRow, id: Id, now: bool) -> Result<(), Error> {
+    let path = volume_path(state, &volume.name);
+    if now { trash::take_aside(state, id, &path) } else { trash::take_in(state, id, &path, volume.name.as_str()) }
+}
+
+/// The last transaction: the volume is gone, and the trash has it.
+pub(crate) fn finish(state: &State, volume: VolumeRow, id: Id, now: bool) -> Result<(), Error> {
+    let name = volume.name.clone();
+    let volume = VolumeRow { phase: VolumePhase::Ready, mounted_for: Vec::new(), ..volume };
+    let row = TrashRow { id, removed: Timestamp::now(), content: TrashContent::Volume(volume), emptying: now };
+    state.write(|tx| {
+        tx.trash().insert(&row)?;
+        tx.volumes().delete(name.as_str())
+    })?;
+    Ok(())
+}

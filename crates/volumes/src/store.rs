@@ -1,0 +1,134 @@
+//! Where volumes lie, and what is known about them.
+
+use crate::Error;
+use crate::local::LocalSource;
+use orlop_model::filter::Filters;
+use orlop_model::{Id, VolumeName};
+use orlop_state::rows::volume::VolumePhase;
+use orlop_state::{ReadTx, State, VolumeRow};
+use orlop_sys::copy::{TreeUsage, tree_usage};
+use orlop_sys::path::open_directory;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// A volume as `inspect` shows it; the fields and their order are those of Docker's API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Volume {
+    /// RFC 3339 with whole seconds.
+    pub created_at: String,
+    /// `local`.
+    pub driver: String,
+    /// None, shown as `null`, when there are none.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// `_data`.
+    pub mountpoint: PathBuf,
+    /// The name.
+    pub name: VolumeName,
+    /// None, shown as `null`, when there are none.
+    pub options: Option<BTreeMap<String, String>>,
+    /// `local`: this host only.
+    pub scope: &'static str,
+}
+
+impl Volume {
+    pub(crate) fn new(state: &State, row: VolumeRow) -> Self {
+        let shown = |map: BTreeMap<String, String>| (!map.is_empty()).then_some(map);
+        Self {
+            created_at: row.created.to_seconds_string(),
+            mountpoint: data_path(state, &row.name),
+            driver: row.driver,
+            labels: shown(row.labels),
+            name: row.name,
+            options: shown(row.options),
+            scope: "local",
+        }
+    }
+}
+
+/// `volumes/NAME`.
+pub fn volume_path(state: &State, name: &VolumeName) -> PathBuf {
+    volumes_path(state).join(name.as_str())
+}
+
+/// `volumes/NAME/_data`.
+pub fn data_path(state: &State, name: &VolumeName) -> PathBuf {
+    volume_path(state, name).join("_data")
+}
+
+pub(crate) fn volumes_path(state: &State) -> PathBuf {
+    state.root().join("volumes")
+}
+
+/// Whether a volume with this row is there for others. One that is being made isn't yet, one that is being removed
+/// isn't any more.
+pub(crate) fn is_visible(row: &VolumeRow) -> bool {
+    match row.phase {
+        VolumePhase::Ready | VolumePhase::Initialising(_) => true,
+        VolumePhase::Creating | VolumePhase::Removing(_) | VolumePhase::Restoring(_) => false,
+    }
+}
+
+/// The row of one volume.
+pub fn get(state: &State, name: &VolumeName) -> Result<VolumeRow, Error> {
+    let row = state.read(|tx| tx.volumes().get(name.as_str()))?;
+    row.filter(is_visible).ok_or_else(|| Error::NoSuchVolume(name.clone()))
+}
+
+/// One volume, as `volume inspect` shows it.
+pub fn inspect(state: &State, name: &VolumeName) -> Result<Volume, Error> {
+    Ok(Volume::new(state, get(state, name)?))
+}
+
+/// The volumes that pass the filters `name`, `driver`, `label` and `dangling`, ordered by name.
+pub fn list(state: &State, filters: &Filters) -> Result<Vec<Volume>, Error> {
+    let dangling = filters.boolean("dangling")?;
+    let (rows, used) = state.read(|tx| {
+        // Only one filter asks who uses what.
+        let used = if dangling.is_some() { used_names(tx)? } else { BTreeSet::new() };
+        Ok::<_, Error>((tx.volumes().list()?, used))
+    })?;
+    let passes = |row: &VolumeRow| {
+        is_visible(row)
+            && filters.matches("name", row.name.as_str())
+            && filters.equals("driver", &row.driver)
+            && filters.matches_labels(&row.labels)
+            && dangling.is_none_or(|dangling| dangling != used.contains(&row.name))
+    };
+    Ok(rows.into_iter().filter(passes).map(|row| Volume::new(state, row)).collect())
+}
+
+/// The volumes that no container, running or not, refers to: what `prune --all` would take, and what `system df` calls
+/// reclaimable.
+pub fn unused(tx: &ReadTx<'_>) -> Result<Vec<VolumeRow>, Error> {
+    let used = used_names(tx)?;
+    let mut rows = tx.volumes().list()?;
+    rows.retain(|row| row.phase == VolumePhase::Ready && !used.contains(&row.name));
+    Ok(rows)
+}
+
+fn used_names(tx: &ReadTx<'_>) -> Result<BTreeSet<VolumeName>, Error> {
+    Ok(tx.containers().list()?.into_iter().flat_map(|row| row.volumes).collect())
+}
+
+/// The containers, running or not, that refer to a volume.
+pub(crate) fn users(tx: &ReadTx<'_>, name: &VolumeName) -> Result<Vec<Id>, Error> {
+    Ok(tx.containers().using_volume(name)?)
+}
+
+/// How much a volume holds, walked. None for one that only stands for a device or for memory.
+pub fn usage(state: &State, row: &VolumeRow) -> Result<Option<TreeUsage>, Error> {
+    if LocalSource::of(row)? != LocalSource::Directory {
+        return Ok(None);
+    }
+    Ok(Some(tree_usage(open_directory(&data_path(state, &row.name))?)?))
+}
+
+/// Writes `volume.json` into a volume's directory.
+pub(crate) fn write_record(directory: &Path, row: &VolumeRow) -> Result<(), Error> {
+    let record = VolumeRow { phase: VolumePhase::Ready, mounted_for: Vec::new(), ..row.clone() };
+    let mut json = serde_json::to_vec_pretty(&record).map_err(|error| Error::io("write", directory, error))?;
+    json.push(b'\n');
+    Ok(orlop_sys::durable::write_file(&directory.join("volume.json"), &json, 0o600)?)
+}
