@@ -1,11 +1,17 @@
 //! Starting a container: in the engine's process, up to the moment when its first process runs.
 
 use crate::Error;
+use crate::oci::SYSTEM_PATH;
 use crate::protocol::AttachRequest;
-use crate::shim::ShimConfig;
-use crate::spec::SpecInput;
+use crate::shim::{CONFIG, Report, ShimConfig, ShimFile};
+use crate::spec::{self, SpecInput};
 use orlop_model::Timestamp;
-use std::os::fd::OwnedFd;
+use orlop_sys::process::{Spawn, Ties, spawn};
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 /// Everything that a launch needs.
 #[derive(Debug)]
@@ -43,6 +49,57 @@ pub struct Launched {
 ///
 /// On an error nothing of the runtime's is left, no exit record is written and `reap` isn't called.
 pub fn launch(request: LaunchRequest) -> Result<Launched, Error> {
-    let _ = request;
-    Err(Error::Invalid("launch is being built".into()))
+    let LaunchRequest { spec, mut shim, shim_command, client } = request;
+    let dir = shim.dir.clone();
+    // Looked up here, where the caller's PATH is, and before anything is made.
+    shim.runtime = shim.runtime.resolved()?;
+    let (client, first_client) = client.map(|client| (client.socket, client.attach)).unzip();
+    prepare_directory(&dir)?;
+    write(&dir.join("config.json"), &spec::build(&spec))?;
+    write(&dir.join(CONFIG), &ShimFile { version: 1, config: shim, first_client })?;
+    let report = spawn_shim(&dir, shim_command, client)?;
+    match report {
+        Some(Report::Started { pid, started_at }) => Ok(Launched { pid, started_at }),
+        Some(Report::Failed(failure)) => Err(failure.into()),
+        None => Err(Error::Shim(format!("the shim ended before the container ran; see {}", dir.join(LOG).display()))),
+    }
+}
+
+/// Where the shim tells what went wrong without harm.
+const LOG: &str = "shim.log";
+
+/// Only root may look: the spec holds the environment.
+fn prepare_directory(dir: &Path) -> Result<(), Error> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(Error::io("create", dir))
+}
+
+fn write(path: &Path, value: &impl serde::Serialize) -> Result<(), Error> {
+    let bytes = serde_json::to_vec(value).map_err(|error| Error::io("write", path)(std::io::Error::from(error)))?;
+    fs::write(path, bytes).map_err(Error::io("write", path))
+}
+
+/// Starts the shim and waits for its report; none when it ended without one.
+fn spawn_shim(dir: &Path, mut command: Vec<String>, client: Option<OwnedFd>) -> Result<Option<Report>, Error> {
+    let program = command.first().cloned().unwrap_or_default();
+    command.push(dir.to_string_lossy().into_owned());
+    let (read, report) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(Error::io("start", &program))?;
+    let null = File::options().read(true).write(true).open("/dev/null").map_err(Error::io("open", "/dev/null"))?;
+    let log = dir.join(LOG);
+    let log_file = File::options().create(true).append(true).mode(0o600).open(&log).map_err(Error::io("open", &log))?;
+    let first = client.as_ref().map_or(null.as_fd(), OwnedFd::as_fd);
+    let fds = vec![report.as_fd(), first, log_file.as_fd()];
+    let request = Spawn {
+        program: PathBuf::from(&program),
+        args: command,
+        env: vec![format!("PATH={SYSTEM_PATH}")],
+        cwd: Some("/".into()),
+        fds,
+        ties: Ties::None,
+    };
+    spawn(&request).map_err(Error::io("start", &program))?;
+    drop((report, client));
+    let mut text = String::new();
+    File::from(read).read_to_string(&mut text).map_err(Error::io("hear from", &program))?;
+    Ok(serde_json::from_str(&text).ok())
 }

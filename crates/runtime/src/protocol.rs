@@ -4,6 +4,7 @@
 //! Input has a window ([`STDIN_WINDOW`]): a client sends no more than that ahead of the shim's `StdinTaken`, so that a
 //! resize or a signal never waits behind input that the program doesn't read.
 
+use crate::Error;
 use crate::spec::ProcessInput;
 use serde::{Deserialize, Serialize};
 
@@ -102,7 +103,7 @@ pub struct ExecRequest {
 /// A terminal's new size.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResizeRequest {
-    /// An exec session's id; none: the first process.
+    /// An exec session's id; none: the session of this connection, or the first process.
     pub exec: Option<String>,
     /// Rows.
     pub rows: u16,
@@ -113,7 +114,7 @@ pub struct ResizeRequest {
 /// A signal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignalRequest {
-    /// An exec session's id; none: the first process.
+    /// An exec session's id; none: the session of this connection, or the first process.
     pub exec: Option<String>,
     /// Its number, 1 to 64.
     pub signal: i32,
@@ -172,4 +173,123 @@ pub struct ShimState {
     pub log_lines_dropped: u64,
     /// Ids of exec sessions that run.
     pub execs: Vec<String>,
+}
+
+/// A frame as it goes over the socket.
+pub fn frame(kind: FrameType, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER + payload.len());
+    bytes.push(kind as u8);
+    // Payloads are bounded by MAX_PAYLOAD, which is far below 4 GiB.
+    bytes.extend_from_slice(&(payload.len() as u32).to_be_bytes());
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// A frame whose payload is JSON.
+pub fn json_frame(kind: FrameType, payload: &impl Serialize) -> Vec<u8> {
+    // These are plain structs with string keys, which always serialize.
+    frame(kind, &serde_json::to_vec(payload).unwrap_or_default())
+}
+
+/// Type and length.
+const HEADER: usize = 5;
+
+/// Bytes that came in, cut into frames.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    bytes: Vec<u8>,
+    taken: usize,
+}
+
+impl Inbox {
+    /// Adds what was read.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        if self.taken > 0 {
+            self.bytes.drain(..self.taken);
+            self.taken = 0;
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The next whole frame; none until more has come. An unknown type or a length above [`MAX_PAYLOAD`] is an error,
+    /// after which the connection is of no use.
+    pub fn next_frame(&mut self) -> Result<Option<(FrameType, Vec<u8>)>, Error> {
+        let rest = &self.bytes[self.taken..];
+        let Some(header) = rest.first_chunk::<HEADER>() else { return Ok(None) };
+        let [kind, length @ ..] = *header;
+        let length = u32::from_be_bytes(length) as usize;
+        let kind = FrameType::from_byte(kind)
+            .ok_or_else(|| Error::Shim(format!("unknown frame type {kind:#04x} on the shim's socket")))?;
+        if length > MAX_PAYLOAD {
+            return Err(Error::Shim(format!("a frame of {length} bytes is larger than {MAX_PAYLOAD}")));
+        }
+        let Some(payload) = rest.get(HEADER..HEADER + length) else { return Ok(None) };
+        let payload = payload.to_vec();
+        self.taken += HEADER + length;
+        Ok(Some((kind, payload)))
+    }
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        let kind = match error {
+            Error::CommandNotFound(_) => FailureKind::CommandNotFound,
+            Error::CommandNotExecutable(_) => FailureKind::CommandNotExecutable,
+            Error::RuntimeMissing(binary) => {
+                return Self { kind: FailureKind::RuntimeMissing, message: binary.clone() };
+            }
+            Error::Invalid(_) => FailureKind::Invalid,
+            Error::NotRunning(_) => FailureKind::NotRunning,
+            Error::Shim(_) => FailureKind::Shim,
+            Error::Runtime(_) | Error::Io { .. } => FailureKind::Runtime,
+        };
+        Self { kind, message: error.to_string() }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure.kind {
+            FailureKind::CommandNotFound => Self::CommandNotFound(failure.message),
+            FailureKind::CommandNotExecutable => Self::CommandNotExecutable(failure.message),
+            FailureKind::RuntimeMissing => Self::RuntimeMissing(failure.message),
+            FailureKind::Runtime => Self::Runtime(failure.message),
+            FailureKind::Invalid => Self::Invalid(failure.message),
+            FailureKind::NotRunning => Self::NotRunning(failure.message),
+            FailureKind::Shim => Self::Shim(failure.message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_survive_any_cut() {
+        let bytes = [frame(FrameType::Stdin, b"abc"), frame(FrameType::StdinEnd, b""), frame(FrameType::Exit, b"{}")];
+        let bytes = bytes.concat();
+        for cut in 1..bytes.len() {
+            let mut inbox = Inbox::default();
+            let mut frames = Vec::new();
+            for part in bytes.chunks(cut) {
+                inbox.extend(part);
+                while let Some(frame) = inbox.next_frame().unwrap() {
+                    frames.push(frame);
+                }
+            }
+            let wanted =
+                [(FrameType::Stdin, b"abc".to_vec()), (FrameType::StdinEnd, vec![]), (FrameType::Exit, b"{}".to_vec())];
+            assert_eq!(frames, wanted, "cut {cut}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for bytes in [&[0x7f, 0, 0, 0, 0][..], &[0x03, 0xff, 0xff, 0xff, 0xff]] {
+            let mut inbox = Inbox::default();
+            inbox.extend(bytes);
+            assert!(inbox.next_frame().is_err());
+        }
+    }
 }

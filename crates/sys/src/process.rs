@@ -302,6 +302,19 @@ fn last_errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
 }
 
+/// Sends a signal by number, also a realtime one, to a process that the caller knows to be alive or its own unreaped
+/// child (kill(2)).
+pub fn signal(pid: i32, signal: i32) -> io::Result<()> {
+    if pid <= 0 || !(1..=64).contains(&signal) {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: no memory is involved, and the number is of one process, never of a group or of all.
+    match unsafe { libc::kill(pid, signal) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Blocked signals that are read instead of handled (signalfd(2)); dropping it restores the thread's mask.
 ///
 /// Other threads keep their masks, so it is to be made before there are any.

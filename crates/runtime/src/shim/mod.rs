@@ -1,10 +1,46 @@
-//! The shim.
+//! The shim: the process beside each running container that holds its terminal, writes its log, serves attach and exec,
+//! and notices its end. It opens no database.
+//!
+//! It is started by [`crate::launch()`] with everything it needs in `shim.json`; on its stdin it finds a pipe to tell how
+//! the start went, on its stdout the first client's socket (or /dev/null), on its stderr `shim.log`. At the end it
+//! removes what the runtime left, writes the exit record, answers its clients and starts `reap`, in this order.
+
+mod cgroup;
+mod client;
+mod end;
+mod serve;
+mod session;
+
+pub(crate) use serve::Report;
+pub(crate) use session::socket_address;
 
 use crate::Error;
 use crate::oci::Runc;
+use crate::protocol::AttachRequest;
 use orlop_model::Timestamp;
+use orlop_sys::durable;
+use rustix::io::fcntl_dupfd_cloexec;
 use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::IsTerminal;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+
+/// The socket's name in the run directory.
+pub const SOCKET: &str = "shim.sock";
+/// The exit record's name in the run directory, where it goes when the data root is full.
+pub const EXIT_RECORD: &str = "exit.json";
+/// The config's name in the run directory.
+pub(crate) const CONFIG: &str = "shim.json";
+
+/// `shim.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ShimFile {
+    /// 1.
+    pub version: u32,
+    pub config: ShimConfig,
+    pub first_client: Option<AttachRequest>,
+}
 
 /// What a shim is told; `shim.json` in its directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,9 +109,39 @@ pub struct ExitRecord {
 impl ExitRecord {
     /// Reads it; none when there is none.
     pub fn read(path: &Path) -> Result<Option<Self>, Error> {
-        let _ = path;
-        Ok(None)
+        read_json(path)
     }
+
+    /// Reads it where it belongs or, when that disk was full, in the run directory.
+    pub fn find(path: &Path, run_dir: &Path) -> Result<Option<Self>, Error> {
+        match Self::read(path)? {
+            Some(record) => Ok(Some(record)),
+            None => Self::read(&run_dir.join(EXIT_RECORD)),
+        }
+    }
+
+    fn write(&self, path: &Path, durable: bool) -> Result<(), Error> {
+        write_json(path, self, durable)
+    }
+}
+
+fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Option<T>, Error> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("read", path)(error)),
+    };
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| Error::io("read", path)(std::io::Error::from(error)))
+}
+
+fn write_json(path: &Path, value: &impl Serialize, durable: bool) -> Result<(), Error> {
+    let bytes = serde_json::to_vec(value).map_err(|error| Error::io("write", path)(std::io::Error::from(error)))?;
+    let written = if durable {
+        durable::write_file(path, &bytes, 0o600)
+    } else {
+        durable::write_file_volatile(path, &bytes, 0o600)
+    };
+    written.map_err(|error| Error::Runtime(error.to_string()))
 }
 
 /// One exec session; `exec-ID.json` in the run directory.
@@ -95,8 +161,57 @@ pub struct ExecRecord {
     pub exit_code: Option<i32>,
 }
 
-/// The shim's process, from its directory to its exit code. Called by the binary before any thread is started.
+impl ExecRecord {
+    /// Reads a session's record; none when there never was one, or so many came after it that it was dropped.
+    pub fn read(run_dir: &Path, id: &str) -> Result<Option<Self>, Error> {
+        read_json(&Self::path(run_dir, id))
+    }
+
+    fn path(run_dir: &Path, id: &str) -> PathBuf {
+        run_dir.join(format!("exec-{id}.json"))
+    }
+
+    fn write(&self, run_dir: &Path) -> Result<(), Error> {
+        write_json(&Self::path(run_dir, &self.id), self, false)
+    }
+}
+
+/// The shim's process, from its run directory to its exit code. Called by the binary before any thread is started, and
+/// only by what [`crate::launch()`] has spawned.
 pub fn main(dir: &Path) -> u8 {
-    let _ = dir;
-    125
+    match run(dir) {
+        Ok(()) => 0,
+        Err(error) => {
+            note(&error.to_string());
+            1
+        }
+    }
+}
+
+fn run(dir: &Path) -> Result<(), Error> {
+    let handed = Error::io::<rustix::io::Errno>;
+    // A person who types the command gets an answer instead of a process that takes the terminal's end away.
+    if std::io::stdin().is_terminal() {
+        return Err(Error::Invalid("the shim is started by the engine, not by hand".into()));
+    }
+    let launcher = fcntl_dupfd_cloexec(std::io::stdin(), 3).map_err(handed("take over the pipe of", dir))?;
+    let first = fcntl_dupfd_cloexec(std::io::stdout(), 3).map_err(handed("take over the client of", dir))?;
+    let null = session::null()?;
+    rustix::stdio::dup2_stdin(&null).map_err(handed("close the pipe of", dir))?;
+    rustix::stdio::dup2_stdout(&null).map_err(handed("close the client of", dir))?;
+    let first = fs::File::from(first);
+    let is_socket = first.metadata().map_err(Error::io("stat the client of", dir))?.file_type().is_socket();
+    // The runtime ends as soon as the program runs; its children then become the shim's.
+    let own = rustix::process::getpid();
+    rustix::process::set_child_subreaper(Some(own)).map_err(handed("become the subreaper of", dir))?;
+    let path = dir.join(CONFIG);
+    let file: ShimFile = read_json(&path)?.ok_or_else(|| Error::Invalid(format!("{} is missing", path.display())))?;
+    serve::serve(file, launcher, is_socket.then(|| first.into()))
+}
+
+/// Writes a line about something that went wrong but harms nobody to the shim's stderr, which is `shim.log`.
+pub(crate) fn note(text: &str) {
+    use std::io::Write;
+    // If even that can't be written there is nobody left to tell.
+    let _ = writeln!(std::io::stderr(), "{} {text}", Timestamp::now());
 }
