@@ -39,6 +39,8 @@ pub struct Loaded {
     pub moved: Vec<(ImageRef, Digest)>,
     /// It was here already.
     pub existed: bool,
+    /// Extended attributes that the file system doesn't have, by name, and how many files of the archive lost them.
+    pub skipped_xattrs: BTreeMap<String, u64>,
 }
 
 /// What a load tells while it works; several threads call at the same time.
@@ -420,6 +422,7 @@ struct Settled {
     rows: HashMap<(Digest, Option<Digest>), (Id, u64)>,
     /// For each image, its layers, lowest first, and the sum of their sizes.
     images: Vec<(Vec<Id>, u64)>,
+    skipped_xattrs: BTreeMap<String, u64>,
 }
 
 impl Settled {
@@ -449,6 +452,9 @@ impl Settled {
                                 // The same layer above another chain: it is settled differently, so it is another.
                                 None => unpack_again(store, layer, budget, lease, made)?,
                             };
+                            for (name, files) in &content.skipped_xattrs {
+                                *self.skipped_xattrs.entry(name.clone()).or_default() += files;
+                            }
                             let parents: Vec<PathBuf> = layers.iter().rev().map(|id| store.driver.diff(*id)).collect();
                             orlop_layers::settle(&store.driver.diff(id), &content.dependencies, &parents)
                                 .map_err(|source| Error::Layer { name: layer.blob.name.clone(), source })?;
@@ -477,7 +483,9 @@ fn unpack_again(
     let id = Id::random();
     store.state.write(|tx| insert_creating(tx, id, layer.diff_id, lease))?;
     made.lock().expect("nothing panics while it holds this").layers.push(id);
-    let unpacked = unpack_one(store, &Task { id, layer, budget }, &|_| {}, &AtomicBool::new(false))?;
+    // In a thread of its own, because unpacking changes the umask of the thread that it runs in.
+    let work = || unpack_one(store, &Task { id, layer, budget }, &|_| {}, &AtomicBool::new(false));
+    let unpacked = std::thread::scope(|scope| scope.spawn(work).join().expect("unpacking panicked"))?;
     Ok((id, unpacked))
 }
 
@@ -557,7 +565,13 @@ fn commit(
                 }
                 tx.tags().put(&TagRow { name: key, image: archived.id, tagged: now })?;
             }
-            loaded.push(Loaded { id: archived.id, names: image.names.clone(), moved, existed });
+            loaded.push(Loaded {
+                id: archived.id,
+                names: image.names.clone(),
+                moved,
+                existed,
+                skipped_xattrs: settled.skipped_xattrs.clone(),
+            });
         }
         lease.end(tx)?;
         Ok(loaded)
