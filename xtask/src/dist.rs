@@ -1,0 +1,29 @@
+//! `cargo xtask dist`: one static binary.
+
+use std::fs;
+use std::process::Command;
+
+use crate::Outcome;
+use crate::shell::{capture, cargo, pass, target};
+
+/// Builds for the gnu target with libc linked in, and proves that no library is asked for.
+pub fn run() -> Outcome {
+    let triple = capture(Command::new("rustc").arg("-vV"))?;
+    let triple = triple.lines().find_map(|line| line.strip_prefix("host: ")).ok_or("rustc names no host")?.to_owned();
+    // With --target, the flag reaches the binary but not build scripts and macros, which can't be static.
+    let mut build = cargo(&["build", "--release", "--package", "orlop-cli", "--target", &triple]);
+    pass(build.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
+    let dist = target().join("dist");
+    let built = target().join(&triple).join("release/orlop");
+    let binary = dist.join("orlop");
+    fs::create_dir_all(&dist).map_err(|error| format!("{}: {error}", dist.display()))?;
+    fs::copy(&built, &binary).map_err(|error| format!("{}: {error}", built.display()))?;
+    let headers = capture(Command::new("readelf").arg("-lW").arg(&binary))?;
+    if headers.contains("INTERP") {
+        return Err(format!("{} asks for a dynamic loader", binary.display()));
+    }
+    let version = capture(Command::new(&binary).arg("--version"))?;
+    let size = fs::metadata(&binary).map_err(|error| error.to_string())?.len();
+    println!("{}: static, {:.1} MB, {}", binary.display(), size as f64 / 1e6, version.trim());
+    Ok(())
+}
