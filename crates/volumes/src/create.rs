@@ -2,7 +2,7 @@
 
 use crate::local::LocalSource;
 use crate::recover::settle;
-use crate::store::{volume_path, volumes_path, write_record};
+use crate::store::{is_visible, volume_path, volumes_path, write_record};
 use crate::{Error, crash};
 use orlop_model::{Timestamp, VolumeName};
 use orlop_state::rows::volume::{VolumeOrigin, VolumePhase};
@@ -47,7 +47,7 @@ pub fn create(state: &State, request: CreateVolume) -> Result<Created, Error> {
     let volume = new_row(request.clone())?;
     let found = state.read(|tx| tx.volumes().get(volume.name.as_str()))?;
     if let Some(found) = found
-        && found.phase == VolumePhase::Ready
+        && is_visible(&found)
     {
         return existing(found, &request);
     }
@@ -114,7 +114,8 @@ fn make(state: &State, volume: &VolumeRow) -> Result<(), Error> {
             Err(error)
         }
         Err(error) => {
-            undo(state, &volume.name)?;
+            // The first failure is the one to tell; if this fails too, the intent stays and the next verb tries again.
+            let _ = undo(state, &volume.name);
             Err(error)
         }
     }

@@ -68,9 +68,8 @@ pub fn initialise(state: &State, mounted: &Mounted, options: FirstUseOptions<'_>
         None => Ok(FirstUse::Nothing),
     };
     let filled = filled.map_err(|error| Error::Initialise { name: volume.name.clone(), source: Box::new(error) })?;
-    match (filled, options.owner) {
-        (FirstUse::Nothing | FirstUse::Root, Some(owner)) => give_root_to(&data, &mounted.path, owner)?,
-        _ => {}
+    if let (FirstUse::Nothing | FirstUse::Root, Some(owner)) = (filled, options.owner) {
+        give_root_to(&data, &mounted.path, owner)?;
     }
     Ok(filled)
 }
@@ -137,7 +136,8 @@ fn fill(state: &State, mounted: &Mounted, content: &OwnedFd, data: &OwnedFd) -> 
     let names = Names::new(&volume_path(state, &volume.name), id);
     let filled = if plain { fill_aside(&names, content) } else { fill_in_place(&names, content, data) };
     if filled.is_err() {
-        undo(state, &intent, id)?;
+        // The first failure is the one to tell; if this fails too, the intent stays and the next verb tries again.
+        let _ = undo(state, &intent, id);
     } else {
         crash::point("initialise: filled");
         state.write(|tx| tx.volumes().put(volume))?;

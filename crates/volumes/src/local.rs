@@ -148,7 +148,7 @@ pub fn mount(state: &State, name: &VolumeName, container: Id) -> Result<Mounted,
     let lock = state.lock("volume", name.as_str())?;
     let mut volume = settle(state, name)?.ok_or_else(|| Error::NoSuchVolume(name.clone()))?;
     let path = data_path(state, name);
-    if !path.is_dir() {
+    if !path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
         return Err(Error::Missing { name: name.clone(), path });
     }
     let source = LocalSource::of(&volume)?;

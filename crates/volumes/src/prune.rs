@@ -28,7 +28,7 @@ pub struct Pruned {
 /// Filters: `label` and `label!`.
 pub fn plan_prune(state: &State, all: bool, filters: &Filters) -> Result<PrunePlan, Error> {
     let all = all || filters.boolean("all")?.unwrap_or(false);
-    let unused = state.read(|tx| unused(tx))?;
+    let unused = state.read(unused)?;
     let matching = unused.into_iter().filter(|row| filters.matches_labels(&row.labels));
     let (volumes, kept): (Vec<_>, Vec<_>) = matching.partition(|row| all || row.anonymous);
     Ok(PrunePlan { volumes, kept_named: kept.len() })

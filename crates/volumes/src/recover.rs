@@ -9,7 +9,7 @@ use orlop_state::{State, VolumeRow};
 /// Settles every intent whose lock is free, ends mounts whose containers are gone, and goes on deleting what was being
 /// deleted. Returns how many things were settled. Cheap when there is nothing to do: one read.
 pub fn recover(state: &State) -> Result<usize, Error> {
-    let (volumes, trash) = state.read(|tx| Ok::<_, Error>((tx.volumes().list()?, tx.trash().list()?)))?;
+    let (volumes, mut trash) = state.read(|tx| Ok::<_, Error>((tx.volumes().list()?, tx.trash().list()?)))?;
     let mut settled = 0;
     for volume in volumes {
         if volume.phase == VolumePhase::Ready && volume.mounted_for.is_empty() {
@@ -22,6 +22,10 @@ pub fn recover(state: &State) -> Result<usize, Error> {
             settled += 1;
         }
         settled += usize::from(local::forget_dead_users(state, &volume.name)?);
+    }
+    if settled > 0 {
+        // A removal without the trash, finished above, has put something there to be deleted.
+        trash = state.read(|tx| tx.trash().list())?;
     }
     for row in trash.iter().filter(|row| row.emptying) {
         settled += usize::from(trash::recover(state, row)?);

@@ -57,7 +57,10 @@ pub fn remove(state: &State, name: &VolumeName, options: RemoveVolume) -> Result
     crash::point("remove: moved");
     finish(state, volume, id, options.now)?;
     lock.remove();
-    if options.now { Ok(Removal::Deleted(trash::delete(state, id)?)) } else { Ok(Removal::Trashed(id)) }
+    if !options.now {
+        return Ok(Removal::Trashed(id));
+    }
+    Ok(Removal::Deleted(trash::delete(state, id)?.unwrap_or(0)))
 }
 
 fn refuse_while_used(state: &State, volume: &VolumeRow) -> Result<(), Error> {

@@ -60,14 +60,16 @@ pub fn empty(state: &State, choose: impl Fn(&TrashRow) -> bool) -> Result<(Vec<I
     let rows = state.read(|tx| tx.trash().list())?;
     let (mut ids, mut bytes) = (Vec::new(), 0);
     for row in rows.into_iter().filter(|row| row.emptying || choose(row)) {
-        bytes += delete(state, row.id)?;
-        ids.push(row.id);
+        if let Some(freed) = delete(state, row.id)? {
+            ids.push(row.id);
+            bytes += freed;
+        }
     }
     Ok((ids, bytes))
 }
 
-/// Deletes one item for good; returns how many bytes of the disk are free now. One that is gone is no error.
-pub(crate) fn delete(state: &State, id: Id) -> Result<u64, Error> {
+/// Deletes one item for good; returns how many bytes of the disk are free now, or None when it is gone already.
+pub(crate) fn delete(state: &State, id: Id) -> Result<Option<u64>, Error> {
     let lock = state.lock("volume", &lock_name(id))?;
     let marked = state.write(|tx| {
         let Some(row) = tx.trash().get(&id.hex())? else { return Ok(false) };
@@ -79,7 +81,7 @@ pub(crate) fn delete(state: &State, id: Id) -> Result<u64, Error> {
     crash::point("empty: marked");
     if !marked {
         lock.remove();
-        return Ok(0);
+        return Ok(None);
     }
     let mut bytes = 0;
     for path in [path(state, id), aside_path(state, id)] {
@@ -91,7 +93,7 @@ pub(crate) fn delete(state: &State, id: Id) -> Result<u64, Error> {
     crash::point("empty: deleted");
     state.write(|tx| tx.trash().delete(&id.hex()))?;
     lock.remove();
-    Ok(bytes)
+    Ok(Some(bytes))
 }
 
 /// Ends what a dead process has begun to delete; what another one is deleting is left to it.
