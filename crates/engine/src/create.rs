@@ -9,8 +9,8 @@ use crate::{Container, CreateRequest, Created, Engine, Error, Network, Result};
 use orlop_model::image::ImageConfig;
 use orlop_model::mount::{MountKind, MountSpec};
 use orlop_model::{ContainerName, Id, Timestamp};
-use orlop_mounts::{ResolveRequest, Resolved};
-use orlop_state::rows::volume::VolumePhase;
+use orlop_mounts::{Entry, Inherited, Origin, Request, Resolved, ResolvedMount};
+use orlop_state::rows::volume::{VolumeOrigin, VolumePhase};
 use orlop_state::{ImageRow, WriteTx};
 use orlop_sys::lock::FileLock;
 
@@ -39,8 +39,11 @@ impl Engine {
         for attempt in 0.. {
             let (image, config) = self.image_for(&request.image)?;
             let id = Id::random();
-            let resolved = self.resolve_mounts(request, &image, &config)?;
-            match self.insert(id, request, &image, &config, &resolved) {
+            let name = request.name.clone().unwrap_or_else(|| ContainerName::random(attempt));
+            let origin =
+                VolumeOrigin { container: id, container_name: name.to_string(), image: familiar(&request.image) };
+            let resolved = self.resolve_mounts(request, &image, &config, &origin)?;
+            match self.insert(name, origin, request, (&image, &config), &resolved) {
                 Ok((container, lock)) => {
                     let warnings = resolved.warnings;
                     return match self.prepare(&container) {
@@ -53,12 +56,13 @@ impl Engine {
                     };
                 }
                 Err(Vanished::Error(error)) => {
-                    self.remove_anonymous(&resolved.created_anonymous);
+                    resolved.undo(&self.state)?;
                     return Err(error);
                 }
-                // Another process removed the image or a volume between our look and the transaction.
+                // Another process removed the image or a volume, or took the name, between our look and the
+                // transaction.
                 Err(Vanished::Object(error)) => {
-                    self.remove_anonymous(&resolved.created_anonymous);
+                    resolved.undo(&self.state)?;
                     if attempt == ATTEMPTS {
                         return Err(error);
                     }
@@ -70,51 +74,56 @@ impl Engine {
 
     fn image_for(&self, name: &str) -> Result<(ImageRow, ImageConfig)> {
         match self.image(name) {
-            Err(Error::Images(orlop_images::Error::NoSuchImage { .. })) => Err(Error::ImageMissing(familiar(name))),
+            Err(Error::Images(orlop_images::Error::NotFound { .. })) => Err(Error::ImageMissing(familiar(name))),
             found => found,
         }
     }
 
-    fn resolve_mounts(&self, request: &CreateRequest, image: &ImageRow, config: &ImageConfig) -> Result<Resolved> {
+    fn resolve_mounts(
+        &self,
+        request: &CreateRequest,
+        image: &ImageRow,
+        config: &ImageConfig,
+        origin: &VolumeOrigin,
+    ) -> Result<Resolved> {
         let mut inherited = Vec::new();
         for from in &request.volumes_from {
             let container = self.container(&from.container)?;
-            inherited.push((from.clone(), container.details.mounts));
+            inherited.push(Inherited { flag: from.clone(), mounts: container.details.mounts });
         }
-        let layers: Vec<_> = self.lower_directories(&image.layers)?;
+        let chain = self.lower_directories(&image.layers)?;
+        let image_entry = |path: &str| image_entry(&chain, path);
+        let volumes: Vec<String> = config.config.volumes.keys().cloned().collect();
         Ok(orlop_mounts::resolve(
             &self.state,
-            &ResolveRequest {
-                specs: all_specs(request),
-                volumes_from: inherited,
-                image_volumes: config.config.volumes.keys().cloned().collect(),
-                image_name: familiar_repository(&request.image),
-                image_layers: layers,
-                volume_driver: request.volume_driver.clone(),
+            &Request {
+                mounts: &all_specs(request),
+                volumes_from: &inherited,
+                image_volumes: &volumes,
+                origin,
+                image_entry: Some(&image_entry),
             },
         )?)
     }
 
     fn insert(
         &self,
-        id: Id,
+        name: ContainerName,
+        origin: VolumeOrigin,
         request: &CreateRequest,
-        image: &ImageRow,
-        config: &ImageConfig,
+        (image, config): (&ImageRow, &ImageConfig),
         resolved: &Resolved,
     ) -> std::result::Result<(Container, FileLock), Vanished> {
+        let id = origin.container;
         let lock = self.state.lock("container", &id.hex()).map_err(Error::from)?;
         let driver = self.driver()?.kind().name().to_owned();
-        let mut container = Container {
+        let container = Container {
             id,
-            name: match &request.name {
-                Some(name) => name.clone(),
-                None => ContainerName::random(0),
-            },
+            name,
             image: image.id,
             layers: image.layers.clone(),
             writable: Id::random(),
-            volumes: resolved.mounts.iter().filter_map(|mount| mount.volume().cloned()).collect(),
+            volumes: resolved.mounts.iter().filter_map(|mount| Some(mount.volume()?.name.clone())).collect(),
             running: false,
             details: Details {
                 created: Timestamp::now(),
@@ -129,7 +138,7 @@ impl Engine {
         let inserted = self.state.write(|tx| {
             check_image(tx, image)?;
             check_volumes(tx, &container)?;
-            take_name(tx, request, &mut container)?;
+            check_name(tx, request, &container)?;
             tx.table::<Container>().insert(&container).map_err(Error::from)?;
             Ok(())
         });
@@ -196,18 +205,11 @@ fn check_volumes(tx: &WriteTx<'_>, container: &Container) -> std::result::Result
     Ok(())
 }
 
-/// Gives the container a name that nobody has, or refuses the one that was asked for.
-fn take_name(tx: &WriteTx<'_>, request: &CreateRequest, container: &mut Container) -> Result<()> {
-    for attempt in 0.. {
-        match tx.containers().named(&container.name)? {
-            None => return Ok(()),
-            Some(holder) if request.name.is_some() => {
-                return Err(Error::NameTaken { name: container.name.to_string(), holder: holder.id.hex() });
-            }
-            Some(_) => container.name = ContainerName::random(attempt + 1),
-        }
-    }
-    unreachable!("random names don't run out")
+fn check_name(tx: &WriteTx<'_>, request: &CreateRequest, container: &Container) -> std::result::Result<(), Vanished> {
+    let Some(holder) = tx.containers().named(&container.name).map_err(Error::from)? else { return Ok(()) };
+    let taken = Error::NameTaken { name: container.name.to_string(), holder: holder.id.hex() };
+    // A random name that is taken is no fault of the caller's.
+    Err(if request.name.is_some() { Vanished::Error(taken) } else { Vanished::Object(taken) })
 }
 
 fn all_specs(request: &CreateRequest) -> Vec<MountSpec> {
@@ -318,6 +320,19 @@ fn merge_env(image: &[String], user: &[String]) -> Vec<String> {
     env
 }
 
+/// What an image has at a path, seen through its layers without a mount.
+fn image_entry(chain: &[std::path::PathBuf], path: &str) -> std::result::Result<Entry, orlop_mounts::Error> {
+    match orlop_layers::look_up(chain, std::path::Path::new(path)) {
+        Ok(None) => Ok(Entry::Missing),
+        Ok(Some(kind)) if kind.is_dir() => Ok(Entry::Directory),
+        Ok(Some(_)) => Ok(Entry::File),
+        Err(error) => {
+            let source = std::io::Error::other(error.to_string());
+            Err(orlop_sys::Error::io("look up in the image", path, source).into())
+        }
+    }
+}
+
 /// A chain as drivers take it.
 pub(crate) fn topmost_first(layers: &[Id]) -> Vec<Id> {
     layers.iter().rev().copied().collect()
@@ -325,15 +340,13 @@ pub(crate) fn topmost_first(layers: &[Id]) -> Vec<Id> {
 
 /// The anonymous volumes that were made for this container, not those that it has from others.
 pub(crate) fn anonymous_volumes(container: &Container) -> Vec<orlop_model::VolumeName> {
-    container.details.mounts.iter().filter_map(|mount| mount.own_anonymous_volume().cloned()).collect()
+    let own = |mount: &&ResolvedMount| !matches!(mount.origin, Origin::VolumesFrom(_));
+    let volumes = container.details.mounts.iter().filter(own).filter_map(ResolvedMount::volume);
+    volumes.filter(|volume| volume.anonymous).map(|volume| volume.name.clone()).collect()
 }
 
 fn familiar(name: &str) -> String {
     orlop_model::ImageRef::parse(name).map_or_else(|_| name.to_owned(), |reference| reference.familiar())
-}
-
-fn familiar_repository(name: &str) -> String {
-    orlop_model::ImageRef::parse(name).map_or_else(|_| name.to_owned(), |reference| reference.familiar_name())
 }
 
 #[cfg(test)]

@@ -94,7 +94,9 @@ impl Error {
 impl Kind for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchContainer(_) | Self::NoSuchObject(_) | Self::NoSuchVolume(_) | Self::ImageMissing(_) => ErrorKind::NotFound,
+            Self::NoSuchContainer(_) | Self::NoSuchObject(_) | Self::NoSuchVolume(_) | Self::ImageMissing(_) => {
+                ErrorKind::NotFound
+            }
             Self::NameTaken { .. } | Self::Conflict(_) => ErrorKind::Conflict,
             Self::Ambiguous(_) | Self::Invalid(_) | Self::NoCommand | Self::Config { .. } => ErrorKind::Invalid,
             Self::Unsupported(_) => ErrorKind::Unsupported,

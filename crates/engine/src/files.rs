@@ -15,7 +15,7 @@ pub(crate) fn write(engine: &Engine, container: &Container) -> Result<Vec<SpecMo
         ("hosts", "/etc/hosts", hosts(container)),
         ("resolv.conf", "/etc/resolv.conf", host_file("/etc/resolv.conf")),
     ];
-    let mounted = |target: &str| container.details.mounts.iter().any(|mount| mount.target() == target);
+    let mounted = |target: &str| container.details.mounts.iter().any(|mount| mount.target == target);
     let mut mounts = Vec::new();
     for (name, target, text) in files {
         // A mount of the user's at the same path wins, as in Docker.

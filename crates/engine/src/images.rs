@@ -48,8 +48,7 @@ impl Engine {
     pub fn image_lines(&self, all: bool, filters: &Filters) -> Result<Vec<ImageLine>> {
         // There are no intermediate images, so `all` shows the same.
         let _ = all;
-        let images = self.state.read(|tx| orlop_images::list(tx, self.state.root(), filters))?;
-        Ok(orlop_images::lines(&images))
+        Ok(orlop_images::lines(&orlop_images::list(self.image_store()?, filters)?))
     }
 
     /// `image inspect`.
@@ -71,8 +70,9 @@ impl Engine {
 
     /// `rmi`.
     pub fn image_remove(&self, name: &str, force: bool) -> Result<Removed> {
+        let id = self.state.read(|tx| orlop_images::resolve(tx, name))?.row.id;
         let removed = orlop_images::remove(self.image_store()?, name, force)?;
-        self.emit_removed(&removed);
+        self.emit_removed(&removed, Some(id));
         Ok(removed)
     }
 
@@ -84,21 +84,20 @@ impl Engine {
     /// Removes what the plan names, except what was put to use since.
     pub fn image_prune(&self, plan: &PrunePlan) -> Result<Removed> {
         let removed = orlop_images::apply_prune(self.image_store()?, plan)?;
-        self.emit_removed(&removed);
+        self.emit_removed(&removed, None);
         Ok(removed)
     }
 
-    fn emit_removed(&self, removed: &Removed) {
+    fn emit_removed(&self, removed: &Removed, id: Option<Digest>) {
         for line in &removed.lines {
             match line {
-                Removal::Untagged { name, id } => self.emit_image("untag", *id, &name.familiar()),
-                Removal::Deleted(id) => self.emit_image("delete", *id, &id.to_string()),
-                Removal::DeletedLayer(_) => {}
+                Removal::Untagged(name) => self.emit_image("untag", id.map_or(name.clone(), |id| id.to_string()), name),
+                Removal::Deleted(id) => self.emit_image("delete", id, &id.to_string()),
             }
         }
     }
 
-    fn emit_image(&self, action: &str, id: Digest, name: &str) {
+    fn emit_image(&self, action: &str, id: impl ToString, name: &str) {
         self.state.emit(&Event::now("image", action, id, &[("name", name)]));
     }
 }

@@ -4,6 +4,7 @@
 
 use crate::{Container, Engine, Result};
 use orlop_model::Timestamp;
+use orlop_model::mount::{BindRecursive, MountKind, MountSpec, Propagation};
 use serde_json::{Map, Value, json};
 
 impl Engine {
@@ -51,7 +52,7 @@ impl Engine {
             "ExecIDs": self.exec_ids(container),
             "HostConfig": self.describe_host_config(container),
             "GraphDriver": { "Data": graph, "Name": details.driver },
-            "Mounts": details.mounts.iter().filter_map(|mount| mount.mount_point(&self.state)).collect::<Vec<_>>(),
+            "Mounts": details.mounts.iter().map(orlop_mounts::ResolvedMount::point).collect::<Vec<_>>(),
             "Config": describe_config(container),
             "NetworkSettings": describe_network(container, self.is_running(container)),
         });
@@ -142,10 +143,10 @@ impl Engine {
             "Devices": [],
             "Ulimits": [],
             "MaskedPaths": orlop_runtime::spec::MASKED_PATHS,
-            "ReadonlyPaths": orlop_runtime::spec::READONLY_PATHS,
+            "ReadonlyPaths": orlop_runtime::spec::READ_ONLY_PATHS,
         });
         let optional = [
-            ("Mounts", !host.mounts.is_empty(), json!(host.mounts.iter().map(orlop_mounts::api_mount).collect::<Vec<_>>())),
+            ("Mounts", !host.mounts.is_empty(), json!(host.mounts.iter().map(api_mount).collect::<Vec<_>>())),
             ("Tmpfs", !host.tmpfs.is_empty(), json!(host.tmpfs)),
         ];
         for (key, present, value) in optional {
@@ -226,4 +227,74 @@ fn describe_network(container: &Container, running: bool) -> Value {
             },
         },
     })
+}
+
+/// Docker's `Mount`, as `--mount` says it.
+fn api_mount(spec: &MountSpec) -> Value {
+    let mut object = json!({ "Type": spec.kind.name() });
+    let mut set = |key: &str, value: Value| object[key] = value;
+    let source = match &spec.kind {
+        MountKind::Volume(volume) => volume.name.as_ref().map(|name| name.as_str().to_owned()),
+        MountKind::Bind(bind) => Some(bind.source.clone()),
+        MountKind::Tmpfs(_) => None,
+    };
+    if let Some(source) = source {
+        set("Source", json!(source));
+    }
+    set("Target", json!(spec.target));
+    if spec.read_only {
+        set("ReadOnly", json!(true));
+    }
+    match &spec.kind {
+        MountKind::Volume(volume) => {
+            let mut options = Map::new();
+            if volume.no_copy {
+                options.insert("NoCopy".to_owned(), json!(true));
+            }
+            if !volume.labels.is_empty() {
+                options.insert("Labels".to_owned(), json!(volume.labels));
+            }
+            if let Some(subpath) = &volume.subpath {
+                options.insert("Subpath".to_owned(), json!(subpath));
+            }
+            if volume.driver.is_some() || !volume.options.is_empty() {
+                let driver = json!({ "Name": volume.driver.as_deref().unwrap_or("local"), "Options": volume.options });
+                options.insert("DriverConfig".to_owned(), driver);
+            }
+            if !options.is_empty() {
+                set("VolumeOptions", Value::Object(options));
+            }
+        }
+        MountKind::Bind(bind) => {
+            let mut options = Map::new();
+            if bind.propagation != Propagation::Rprivate {
+                options.insert("Propagation".to_owned(), json!(bind.propagation.name()));
+            }
+            match bind.recursive {
+                BindRecursive::Enabled => {}
+                BindRecursive::Disabled => drop(options.insert("NonRecursive".to_owned(), json!(true))),
+                BindRecursive::Writable => drop(options.insert("ReadOnlyNonRecursive".to_owned(), json!(true))),
+                BindRecursive::Readonly => drop(options.insert("ReadOnlyForceRecursive".to_owned(), json!(true))),
+            }
+            if bind.create_source {
+                options.insert("CreateMountpoint".to_owned(), json!(true));
+            }
+            if !options.is_empty() {
+                set("BindOptions", Value::Object(options));
+            }
+        }
+        MountKind::Tmpfs(tmpfs) => {
+            let mut options = Map::new();
+            if let Some(size) = tmpfs.size {
+                options.insert("SizeBytes".to_owned(), json!(size));
+            }
+            if let Some(mode) = tmpfs.mode {
+                options.insert("Mode".to_owned(), json!(mode));
+            }
+            if !options.is_empty() {
+                set("TmpfsOptions", Value::Object(options));
+            }
+        }
+    }
+    object
 }

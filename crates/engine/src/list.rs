@@ -158,8 +158,8 @@ impl<'a> Matcher<'a> {
         let name_matches = self.filters.matches("name", &name) || self.filters.matches("name", container.name.as_str());
         let volumes = !self.filters.contains("volume")
             || container.details.mounts.iter().any(|mount| {
-                self.filters.equals("volume", mount.target())
-                    || mount.volume().is_some_and(|name| self.filters.equals("volume", name.as_str()))
+                self.filters.equals("volume", &mount.target)
+                    || mount.volume().is_some_and(|volume| self.filters.equals("volume", volume.name.as_str()))
             });
         name_matches
             && exited

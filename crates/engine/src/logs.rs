@@ -9,12 +9,7 @@ pub use orlop_runtime::log::LogQuery as LogRequest;
 
 impl Engine {
     /// Hands the container's output to `sink`, oldest first; with `follow` until it has ended.
-    pub fn logs(
-        &self,
-        name: &str,
-        query: &LogQuery,
-        sink: &mut dyn FnMut(&LogEntry) -> ControlFlow<()>,
-    ) -> Result<()> {
+    pub fn logs(&self, name: &str, query: &LogQuery, sink: &mut dyn FnMut(&LogEntry) -> ControlFlow<()>) -> Result<()> {
         let id = self.container(name)?.id;
         // A row that can't be read ends the following; the next command names the reason.
         let mut running = || matches!(self.row(id), Ok(Some(container)) if self.is_running(&container));

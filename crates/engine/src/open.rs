@@ -1,7 +1,7 @@
 //! Opening an engine: its paths, its settings, its database, its storage driver.
 
 use crate::{Config, Error, Result};
-use orlop_layers::Driver;
+use orlop_layers::{Driver, DriverKind};
 use orlop_model::Id;
 use orlop_runtime::oci::Runc;
 use orlop_state::State;
@@ -42,8 +42,7 @@ impl Engine {
     /// `command` calls this program again with the same roots, by absolute path (`[/usr/bin/orlop, --data-root, …]`).
     pub fn open(roots: Roots, config: Config, command: Vec<String>) -> Result<Self> {
         let state = State::open(&roots.data)?;
-        let engine =
-            Self { roots, config, state, command, boot: OnceLock::new(), driver: OnceLock::new() };
+        let engine = Self { roots, config, state, command, boot: OnceLock::new(), driver: OnceLock::new() };
         engine.make_directories()?;
         engine.tend_after_boot()?;
         Ok(engine)
@@ -76,27 +75,21 @@ impl Engine {
     }
 
     fn open_driver(&self) -> Result<Box<dyn Driver>> {
-        let record = self.roots.data.join("storage-driver");
         let wanted = self.config.driver().map_err(Error::Invalid)?;
-        let recorded = match std::fs::read_to_string(&record) {
-            Ok(name) => orlop_layers::DriverKind::from_name(name.trim()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(Error::io("read", record)(error)),
+        let other = match wanted {
+            Some(DriverKind::Overlay2) => Some(DriverKind::Vfs),
+            Some(DriverKind::Vfs) => Some(DriverKind::Overlay2),
+            None => None,
         };
-        match (recorded, wanted) {
-            (Some(recorded), Some(wanted)) if recorded != wanted => Err(Error::Invalid(format!(
-                "the data root {} was made with the storage driver {}; it can't be used with {}",
+        // Its images and containers would seem to be gone.
+        if let Some(other) = other.filter(|other| self.roots.data.join(other.name()).is_dir()) {
+            return Err(Error::Invalid(format!(
+                "the data root {} was made with the storage driver {}; choose that, or another data root",
                 self.roots.data.display(),
-                recorded.name(),
-                wanted.name()
-            ))),
-            (Some(recorded), _) => Ok(orlop_layers::driver::reopen(&self.roots.data, recorded)),
-            (None, wanted) => {
-                let driver = orlop_layers::driver::open(&self.roots.data, wanted)?;
-                durable::write_file(&record, format!("{}\n", driver.kind().name()).as_bytes(), 0o644)?;
-                Ok(driver)
-            }
+                other.name()
+            )));
         }
+        Ok(orlop_layers::driver::open(&self.roots.data, wanted)?)
     }
 
     /// The OCI runtime.

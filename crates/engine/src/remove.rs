@@ -70,8 +70,11 @@ impl Engine {
         match trash {
             None => driver.remove(container.writable)?,
             Some(trash) => {
-                let what = format!("container {}", container.name);
-                orlop_volumes::trash::take_in(&self.state, trash, &driver.release(container.writable)?, &what)?;
+                let directory = driver.release(container.writable)?;
+                if !orlop_volumes::trash::path(&self.state, trash).exists() {
+                    let what = format!("container {}", container.name);
+                    orlop_volumes::trash::take_in(&self.state, trash, &directory, &what)?;
+                }
             }
         }
         remove_directory(&self.container_dir(container.id))?;

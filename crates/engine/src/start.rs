@@ -5,11 +5,12 @@ use crate::create::Reserved;
 use crate::open::remove_directory;
 use crate::{Container, CreateRequest, Created, Engine, Error, Network, Result, files, user};
 use orlop_model::{ErrorKind, Id, Kind};
-use orlop_mounts::{AppliedKind, AppliedMount};
+use orlop_mounts::{AppliedKind, AppliedMount, Place};
 use orlop_runtime::attach::{Connection, SessionOptions};
 use orlop_runtime::shim::{LogConfig, ShimConfig};
-use orlop_runtime::spec::{self, ProcessInput, SpecInput, SpecMount};
+use orlop_runtime::spec::{self, BindAccess, ProcessInput, SpecInput, SpecMount};
 use orlop_runtime::{LaunchRequest, Launched};
+use std::os::fd::AsFd;
 
 /// A started container and, when one was asked for, the connection that sees its output from the first byte on.
 pub struct Foreground {
@@ -47,9 +48,9 @@ impl Engine {
         let created = Created { id, warnings: Vec::new() };
         match container.details.status.phase {
             Phase::Running => Ok(Foreground { created, connection: None }),
-            Phase::Removing(_) => Err(Error::Conflict(
-                "container is marked for removal and cannot be started".to_owned(),
-            )),
+            Phase::Removing(_) => {
+                Err(Error::Conflict("container is marked for removal and cannot be started".to_owned()))
+            }
             Phase::Creating | Phase::Created | Phase::Starting | Phase::Exited => {
                 self.update(&mut container, |container| container.details.status.phase = Phase::Starting)?;
                 let connection = self.start_locked(&mut container, session)?;
@@ -115,13 +116,10 @@ impl Engine {
         let applied = orlop_mounts::apply(
             &self.state,
             &container.details.mounts,
-            &root_fd,
-            &self.mounts_dir(id),
+            &Place { container: id, rootfs: root_fd.as_fd(), run_dir: &self.mounts_dir(id), owner: None },
         )?;
         let mut mounts: Vec<SpecMount> = own_files;
         mounts.extend(applied.into_iter().map(spec_mount));
-        // A mount below another one's target must come after it.
-        mounts.sort_by_key(|mount| mount.target().matches('/').count());
         let exit_record = self.exit_record(id);
         remove_file(&exit_record)?;
         let (connection, client) = match session {
@@ -182,7 +180,8 @@ impl Engine {
 
     /// Unmounts and removes whatever a start made outside of the writable layer; all of it may be gone already.
     pub(crate) fn tear_down(&self, container: &Container) -> Result<()> {
-        orlop_mounts::release(&self.state, &container.details.mounts, &self.mounts_dir(container.id), container.id)?;
+        let id = container.id;
+        orlop_mounts::release(&self.state, &container.details.mounts, id, &self.mounts_dir(id))?;
         self.driver()?.unmount(container.writable)?;
         remove_directory(&self.bundle(container.id))
     }
@@ -210,9 +209,17 @@ pub(crate) fn absolute_or_root(path: &str) -> String {
 
 fn spec_mount(mount: AppliedMount) -> SpecMount {
     match mount.kind {
-        AppliedKind::Bind { source, access, propagation, recursive } => {
-            SpecMount::Bind { source, target: mount.target, access, propagation, recursive }
-        }
+        AppliedKind::Bind { source, options } => SpecMount::Bind {
+            source,
+            target: mount.target,
+            // A clone has its read-only state already, and so has what is mounted below it.
+            access: BindAccess::ReadWrite,
+            recursive: options.iter().any(|option| option == "rbind"),
+            propagation: options
+                .into_iter()
+                .find(|option| option != "rbind" && option != "bind")
+                .unwrap_or_else(|| "rprivate".to_owned()),
+        },
         AppliedKind::Tmpfs { options } => SpecMount::Tmpfs { target: mount.target, options },
     }
 }

@@ -64,10 +64,6 @@ impl Engine {
 
     /// Waits for the end of a running container's program; false when it still runs after `timeout`.
     pub(crate) fn wait_for_end(&self, container: &Container, timeout: Option<Duration>) -> Result<bool> {
-        Ok(orlop_sys::pid::wait_for_exit(
-            container.details.status.pid,
-            container.details.status.pid_start,
-            timeout,
-        )?)
+        Ok(orlop_sys::pid::wait_for_exit(container.details.status.pid, container.details.status.pid_start, timeout)?)
     }
 }

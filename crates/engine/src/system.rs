@@ -2,7 +2,7 @@
 
 use crate::container::Phase;
 use crate::list::ContainerSize;
-use crate::{Container, Engine, Result, RemoveRequest, VolumeUsage};
+use crate::{Container, Engine, RemoveRequest, Result, VolumeUsage};
 use orlop_images::ImagesUsage;
 use orlop_model::Id;
 use std::path::PathBuf;

@@ -19,7 +19,7 @@ impl Engine {
             self.reap_under(lock, container.id)?;
         }
         orlop_volumes::recover(&self.state)?;
-        orlop_layers::store::recover(&self.state, self.driver()?)?;
+        orlop_images::recover(self.image_store()?)?;
         self.state.restore_headroom()?;
         Ok(())
     }

@@ -84,8 +84,7 @@ fn group_id(name: &str, group: &str) -> Result<u32> {
     if let Some(line) = group.lines().filter_map(group_line).find(|line| line.name == name) {
         return Ok(line.gid);
     }
-    id(name)?
-        .ok_or_else(|| Error::Invalid(format!("unable to find group {name}: no matching entries in group file")))
+    id(name)?.ok_or_else(|| Error::Invalid(format!("unable to find group {name}: no matching entries in group file")))
 }
 
 /// The number that `text` is, None when it is a name. Ids have 31 bits, as for runc.
@@ -122,12 +121,18 @@ fn group_line(line: &str) -> Option<GroupLine<'_>> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnode:x:1000:1000::/home/node:/bin/sh\nbad line\n77:x:1077:77::/:\n";
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\nnode:x:1000:1000::/home/node:/bin/sh\nbad line\n77:x:1077:77::/:\n";
     const GROUP: &str = "root:x:0:\nnode:x:1000:\nwheel:x:10:root,node\ndocker:x:999:node\n";
 
     #[test]
     fn names_numbers_and_groups() {
-        let user = |uid, gid, groups: &[u32], home: &str| User { uid, gid, additional_gids: groups.to_vec(), home: home.to_owned() };
+        let user = |uid, gid, groups: &[u32], home: &str| User {
+            uid,
+            gid,
+            additional_gids: groups.to_vec(),
+            home: home.to_owned(),
+        };
         for (text, expected) in [
             ("", user(0, 0, &[10], "/root")),
             ("node", user(1000, 1000, &[10, 999], "/home/node")),
