@@ -86,6 +86,9 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// The database said no.
+    #[error(transparent)]
+    State(#[from] orlop_state::Error),
 }
 
 impl Error {
@@ -119,6 +122,7 @@ impl Kind for Error {
             Self::MountedElsewhere { .. } => ErrorKind::Conflict,
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::DriverUnusable { .. } => ErrorKind::Unsupported,
+            Self::State(error) => error.kind(),
         }
     }
 }

@@ -16,15 +16,18 @@
 
 mod error;
 
+mod look_up;
 mod merged;
 
 pub mod driver;
 pub mod settle;
+pub mod store;
 pub mod unpack;
 pub mod usage;
 
 pub use driver::{Driver, DriverKind};
 pub use error::{Error, Result};
+pub use look_up::look_up;
 pub use settle::settle;
 pub use unpack::{Budget, Dependencies, Limits, Options, Unpacked, unpack};
 pub use usage::{Usage, usage};

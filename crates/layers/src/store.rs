@@ -1,0 +1,155 @@
+//! Which layers there are: rows in the database, directories below the driver's home.
+//!
+//! A load or pull, which the images crate drives, goes like this:
+//!
+//! 1. It takes a lease, and of each layer of the image that [`find`] doesn't have the lock `layer/<diff_id>`, in sorted
+//!    order; then it looks again, since another may have unpacked it meanwhile.
+//! 2. In one transaction it writes the lease with every layer that it found, so that none of these is removed any
+//!    more, and [`reserve`]s the missing ones.
+//! 3. It unpacks them in parallel, each into `driver::create_image_layer`, and checks the diff_ids.
+//! 4. From the lowest on it settles each that has dependencies, with the diff directories of all below it.
+//! 5. One syncfs; then one transaction with [`commit_ready`] for each, the image's row, and the end of the lease.
+//!
+//! [`remove_unreferenced`] is the only way out of the store. It goes by rows alone, so it also ends what was
+//! interrupted: a load whose lease is dead, a removal that was killed.
+
+use crate::{Driver, Result, usage};
+use orlop_model::{Digest, Id};
+use orlop_state::{LayerPhase, LayerRow, ReadTx, State, WriteTx};
+use orlop_sys::copy::remove_tree;
+use sha2::{Digest as _, Sha256};
+use std::collections::HashSet;
+use std::sync::Mutex;
+
+/// The chain id of an image's layers up to one (OCI image specification, "Layer ChainID"); `below` is that of the layer
+/// under it, None under the lowest.
+pub fn chain_id(below: Option<Digest>, diff_id: Digest) -> Digest {
+    match below {
+        None => diff_id,
+        Some(below) => Digest::from_sha256(Sha256::digest(format!("{below} {diff_id}")).into()),
+    }
+}
+
+/// What a row says of a layer that fits only over `below`. Nothing below is written as the digest of nothing, since
+/// None says that a layer fits everywhere.
+pub fn chain_below(below: Option<Digest>) -> Digest {
+    below.unwrap_or_else(|| Digest::from_sha256(Sha256::digest(b"").into()))
+}
+
+/// The stored layer with this content for a place over `below`: one that fits everywhere, or one for that chain.
+pub fn find(tx: &ReadTx<'_>, diff_id: Digest, below: Option<Digest>) -> Result<Option<LayerRow>> {
+    let below = chain_below(below);
+    let rows = tx.layers().list()?;
+    let mut fits: Vec<LayerRow> = rows
+        .into_iter()
+        .filter(|row| row.phase == LayerPhase::Ready && row.diff_id == diff_id)
+        .filter(|row| row.chain.is_none_or(|chain| chain == below))
+        .collect();
+    fits.sort_by_key(|row| row.chain.is_some());
+    Ok(fits.into_iter().next())
+}
+
+/// A new layer in the state of being created under a lease. Its directory is made only after this is committed.
+pub fn reserve(tx: &WriteTx<'_>, lease: Id, diff_id: Digest) -> Result<LayerRow> {
+    let row = LayerRow { id: Id::random(), diff_id, chain: None, size: 0, phase: LayerPhase::Creating(lease) };
+    tx.layers().insert(&row)?;
+    Ok(row)
+}
+
+/// Makes a reserved layer known as whole; everything of it is on the disk. `chain` is [`chain_below`] of its place when
+/// it has dependencies, None otherwise; `size` is that of [`crate::Unpacked`].
+pub fn commit_ready(tx: &WriteTx<'_>, id: Id, chain: Option<Digest>, size: u64) -> Result<LayerRow> {
+    let row = tx.layers().get(&id.hex())?.ok_or(crate::Error::NotFound(id))?;
+    let row = LayerRow { chain, size, phase: LayerPhase::Ready, ..row };
+    tx.layers().put(&row)?;
+    Ok(row)
+}
+
+/// Layers that may go: whole ones that no image, no container and no live lease refers to, and what an interrupted
+/// load or removal left.
+pub fn unreferenced(state: &State, tx: &ReadTx<'_>) -> Result<Vec<LayerRow>> {
+    let leases = state.live_leases(tx)?;
+    let live: HashSet<Id> = leases.iter().map(|lease| lease.id).collect();
+    let mut used: HashSet<Id> = leases.into_iter().flat_map(|lease| lease.layers).collect();
+    used.extend(tx.images().list()?.into_iter().flat_map(|image| image.layers));
+    used.extend(tx.containers().list()?.into_iter().flat_map(|container| container.layers));
+    let mut rows = tx.layers().list()?;
+    let alive = |lease: Id| -> Result<bool> {
+        // A lease without a row yet: its holder writes it together with what it reserves, but may do so later.
+        Ok(live.contains(&lease) || state.lease_is_alive(lease)?)
+    };
+    let mut free = Vec::new();
+    for row in rows.drain(..) {
+        let may_go = match row.phase {
+            LayerPhase::Ready => !used.contains(&row.id),
+            LayerPhase::Creating(lease) => !alive(lease)?,
+            LayerPhase::Removing => true,
+        };
+        if may_go {
+            free.push(row);
+        }
+    }
+    Ok(free)
+}
+
+/// A layer that was removed.
+#[derive(Clone, Debug)]
+pub struct Removed {
+    /// As it was before.
+    pub row: LayerRow,
+    /// Bytes that its directory had allocated.
+    pub freed: u64,
+}
+
+/// Removes every layer that nothing refers to, and finishes what was interrupted.
+///
+/// The rows are marked in one transaction, which also decides what is unreferenced; then the directories are deleted in
+/// parallel; then the rows. A kill between leaves rows that the next call finds. Deleting needs no free block.
+pub fn remove_unreferenced(state: &State, driver: &dyn Driver) -> Result<Vec<Removed>> {
+    // The usual case costs no write.
+    if state.read(|tx| unreferenced(state, tx))?.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = state.write(|tx| {
+        let rows = unreferenced(state, tx)?;
+        for row in rows.iter().filter(|row| row.phase != LayerPhase::Removing) {
+            tx.layers().put(&LayerRow { phase: LayerPhase::Removing, ..row.clone() })?;
+        }
+        Ok::<_, crate::Error>(rows)
+    })?;
+    let (removed, failure) = delete_directories(driver, rows);
+    state.write(|tx| {
+        for removed in &removed {
+            tx.layers().delete(&removed.row.id.hex())?;
+        }
+        Ok::<_, crate::Error>(())
+    })?;
+    // What could not be deleted keeps its row and is tried again next time.
+    failure.map_or(Ok(removed), Err)
+}
+
+/// Deletes on a few threads; what was deleted, and the first failure.
+fn delete_directories(driver: &dyn Driver, rows: Vec<LayerRow>) -> (Vec<Removed>, Option<crate::Error>) {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(rows.len());
+    let queue = Mutex::new(rows);
+    let results = Mutex::new((Vec::new(), None));
+    let locked = "no thread panics while it holds this";
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let Some(row) = queue.lock().expect(locked).pop() else { return };
+                    // Only for the number that is shown; a directory that was never made frees nothing.
+                    let freed = usage(&driver.directory(row.id)).map_or(0, |usage| usage.disk);
+                    let deleted = remove_tree(&driver.directory(row.id)).map_err(crate::Error::from);
+                    let mut results = results.lock().expect(locked);
+                    match deleted {
+                        Ok(()) => results.0.push(Removed { row, freed }),
+                        Err(error) => results.1 = results.1.take().or(Some(error)),
+                    }
+                }
+            });
+        }
+    });
+    results.into_inner().expect(locked)
+}
