@@ -15,6 +15,22 @@ pub struct Config {
     pub runtime: Runtime,
     /// `[log]`
     pub log: Log,
+    /// `[trash]`
+    pub trash: Trash,
+}
+
+/// `[trash]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Trash {
+    /// Days that removed volumes and writable layers can be brought back.
+    pub keep_days: u32,
+}
+
+impl Default for Trash {
+    fn default() -> Self {
+        Self { keep_days: 7 }
+    }
 }
 
 /// `[storage]`

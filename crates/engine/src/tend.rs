@@ -20,6 +20,7 @@ impl Engine {
         }
         orlop_volumes::recover(&self.state)?;
         orlop_images::recover(self.image_store()?)?;
+        self.expire_trash()?;
         self.state.restore_headroom()?;
         Ok(())
     }
