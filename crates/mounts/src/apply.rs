@@ -68,13 +68,7 @@ pub fn apply(state: &State, mounts: &[ResolvedMount], place: &Place<'_>) -> Resu
 /// when nothing is there. Other mounts of the same sources stay: what is here are clones.
 pub fn release(state: &State, mounts: &[ResolvedMount], container: Id, run_dir: &Path) -> Result<(), Error> {
     unmount_below(run_dir)?;
-    // Never recursively: if a mount were still there, its content would go with it.
-    match std::fs::remove_dir(run_dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(orlop_sys::Error::io("remove", run_dir, error).into());
-        }
-        _ => {}
-    }
+    remove_run_dir(run_dir).map_err(|error| orlop_sys::Error::io("remove", run_dir, error))?;
     let names: BTreeSet<_> = mounts.iter().filter_map(ResolvedMount::volume).map(|volume| &volume.name).collect();
     for name in names {
         orlop_volumes::unmount(state, name, container)?;
@@ -301,6 +295,23 @@ fn unmount_below(directory: &Path) -> Result<(), Error> {
         kernel::unmount_tree(&path)?;
     }
     Ok(())
+}
+
+/// Removes the directory and what mounts were attached to in it. Never recursively: if a mount were still there, its
+/// content would go with it.
+fn remove_run_dir(run_dir: &Path) -> std::io::Result<()> {
+    let entries = match std::fs::read_dir(run_dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => std::fs::remove_dir(entry.path())?,
+            false => std::fs::remove_file(entry.path())?,
+        }
+    }
+    std::fs::remove_dir(run_dir)
 }
 
 fn at(mount: &ResolvedMount, source: orlop_sys::Error) -> Error {
