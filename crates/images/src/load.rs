@@ -14,10 +14,11 @@
 //! A failure removes the directories and rows at once; a kill leaves a dead lease, by which `recover` finds them.
 
 use crate::Error;
-use crate::archive::{self, ArchivedImage, ArchivedLayer, BlobReader, Source, sha256};
+use crate::archive::{self, ArchivedImage, ArchivedLayer, BlobReader, Source};
 use crate::from_host::collect;
 use crate::store::{Store, blob};
-use orlop_layers::{Budget, Limits, Options, Unpacked};
+use orlop_layers::driver::create_image_layer;
+use orlop_layers::{Budget, Limits, Options, Unpacked, store as layers};
 use orlop_model::{Digest, Id, ImageRef, Timestamp};
 use orlop_state::{ImageRow, LayerPhase, LayerRow, Lease, ReadTx, TagRow};
 use orlop_sys::durable;
@@ -104,6 +105,21 @@ enum Place {
     New(Id),
 }
 
+impl Named {
+    /// Each layer with the chain below it, lowest first.
+    fn places(&self) -> impl Iterator<Item = (&ArchivedLayer, &Digest)> {
+        self.image.layers.iter().zip(&self.chains)
+    }
+}
+
+impl Place {
+    fn id(&self) -> Id {
+        match self {
+            Self::Stored(id, _) | Self::New(id) => *id,
+        }
+    }
+}
+
 fn load_all(
     store: Store<'_>,
     images: Vec<ArchivedImage>,
@@ -140,24 +156,15 @@ fn name_image(image: ArchivedImage) -> Result<Named, Error> {
     Ok(Named { image, names, chains })
 }
 
-/// The chain id of each layer: its digest with all that lies below (OCI image-spec, "Layer ChainID"), lowest first.
-pub(crate) fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
-    let mut chains: Vec<Digest> = Vec::with_capacity(diff_ids.len());
-    for diff_id in diff_ids {
-        chains.push(match chains.last() {
-            None => *diff_id,
-            Some(below) => sha256(format!("{below} {diff_id}").as_bytes()),
-        });
-    }
-    chains
-}
-
-/// The chain below each layer. Below the lowest lies nothing, for which the digest of no bytes stands.
+/// The chain below each layer, as [`layers::chain_below`] writes it.
 fn chains_below(diff_ids: &[Digest]) -> Vec<Digest> {
-    let mut chains = vec![sha256(b"")];
-    chains.extend(chain_ids(diff_ids));
-    chains.truncate(diff_ids.len());
-    chains
+    let mut below = None;
+    let chain = |diff_id: &Digest| {
+        let chain = layers::chain_below(below);
+        below = Some(layers::chain_id(below, *diff_id));
+        chain
+    };
+    diff_ids.iter().map(chain).collect()
 }
 
 /// Locks every image and every missing layer, in sorted order, so that two loads never wait for each other. A layer
@@ -185,7 +192,7 @@ fn missing(store: Store<'_>, images: &[Named]) -> Result<BTreeSet<Digest>, Error
     let mut digests: BTreeSet<Digest> = images.iter().map(|image| image.image.id).collect();
     let stored = store.state.read(StoredLayers::read)?;
     for image in images {
-        for (layer, chain) in image.image.layers.iter().zip(&image.chains) {
+        for (layer, chain) in image.places() {
             if stored.find(layer.diff_id, *chain).is_none() {
                 digests.insert(layer.diff_id);
             }
@@ -258,36 +265,30 @@ fn plan(
 ) -> Result<Option<Plan>, Error> {
     let planned = store.state.write(|tx| {
         let stored = StoredLayers::read(tx)?;
-        let mut new: HashMap<Digest, Id> = HashMap::new();
-        let mut places = Vec::with_capacity(images.len());
-        for image in images {
-            let place = |(layer, chain): (&ArchivedLayer, &Digest)| match stored.find(layer.diff_id, *chain) {
-                Some((id, size)) => Place::Stored(id, size),
-                None => Place::New(*new.entry(layer.diff_id).or_insert_with(Id::random)),
-            };
-            places.push(image.image.layers.iter().zip(&image.chains).map(place).collect::<Vec<_>>());
-        }
-        if !new.keys().all(|diff_id| locked.contains(diff_id)) {
+        let is_missing = |(layer, chain): &(&ArchivedLayer, &Digest)| stored.find(layer.diff_id, **chain).is_none();
+        let missing: BTreeSet<Digest> =
+            images.iter().flat_map(Named::places).filter(is_missing).map(|(layer, _)| layer.diff_id).collect();
+        if !missing.is_subset(locked) {
             return Ok(None);
         }
         // We hold the lock of each of these layers, so whoever was making one before is gone.
         let mut stale = Vec::new();
         for row in tx.layers().list()? {
-            if matches!(row.phase, LayerPhase::Creating(_)) && new.contains_key(&row.diff_id) {
+            if matches!(row.phase, LayerPhase::Creating(_)) && missing.contains(&row.diff_id) {
                 stale.push(row.id);
                 tx.layers().put(&LayerRow { phase: LayerPhase::Removing, ..row })?;
             }
         }
-        for (diff_id, id) in &new {
-            insert_creating(tx, *id, *diff_id, lease)?;
+        let mut new = HashMap::new();
+        for diff_id in missing {
+            new.insert(diff_id, layers::reserve(tx, lease.id(), diff_id)?.id);
         }
-        let all: BTreeSet<Id> = places
-            .iter()
-            .flatten()
-            .map(|place| match place {
-                Place::Stored(id, _) | Place::New(id) => *id,
-            })
-            .collect();
+        let place = |(layer, chain): (&ArchivedLayer, &Digest)| match stored.find(layer.diff_id, *chain) {
+            Some((id, size)) => Place::Stored(id, size),
+            None => Place::New(new[&layer.diff_id]),
+        };
+        let places: Vec<Vec<Place>> = images.iter().map(|image| image.places().map(place).collect()).collect();
+        let all: BTreeSet<Id> = places.iter().flatten().map(Place::id).collect();
         lease.put(tx, "load", all.into_iter().collect())?;
         Ok::<_, Error>(Some((Plan { places }, new, stale)))
     })?;
@@ -296,11 +297,6 @@ fn plan(
     // Only tidying: `recover` does it otherwise.
     let _ = store.delete_layers(&stale);
     Ok(Some(plan))
-}
-
-fn insert_creating(tx: &orlop_state::WriteTx<'_>, id: Id, diff_id: Digest, lease: &Lease) -> Result<(), Error> {
-    let phase = LayerPhase::Creating(lease.id());
-    Ok(tx.layers().insert(&LayerRow { id, diff_id, chain: None, size: 0, phase })?)
 }
 
 /// Unpacks in as many threads as there are processors, at least two: while one waits for the disk the other works.
@@ -345,15 +341,7 @@ fn unpack_one(
     cancelled: &AtomicBool,
 ) -> Result<Unpacked, Error> {
     let layer = task.layer;
-    let into = store.driver.diff(task.id);
-    let directory = store.driver.directory(task.id);
-    std::fs::create_dir_all(store.driver.home()).map_err(|source| Error::Io {
-        action: "create",
-        path: store.driver.home().to_owned(),
-        source,
-    })?;
-    durable::make_directory(&directory, 0o710)?;
-    durable::make_directory(&into, 0o755)?;
+    let into = create_image_layer(store.driver, task.id)?;
     let reader = Watched {
         inner: layer.blob.reader(),
         diff_id: layer.diff_id,
@@ -439,7 +427,7 @@ impl Settled {
     ) -> Result<(), Error> {
         let mut layers: Vec<Id> = Vec::with_capacity(places.len());
         let mut size = 0;
-        for ((layer, below), place) in image.image.layers.iter().zip(&image.chains).zip(places) {
+        for ((layer, below), place) in image.places().zip(places) {
             let (id, bytes) = match *place {
                 Place::Stored(id, bytes) => (id, bytes),
                 Place::New(id) => {
@@ -480,8 +468,7 @@ fn unpack_again(
     lease: &Lease,
     made: &Mutex<Made>,
 ) -> Result<(Id, Unpacked), Error> {
-    let id = Id::random();
-    store.state.write(|tx| insert_creating(tx, id, layer.diff_id, lease))?;
+    let id = store.state.write(|tx| layers::reserve(tx, lease.id(), layer.diff_id))?.id;
     made.lock().expect("nothing panics while it holds this").layers.push(id);
     // In a thread of its own, because unpacking changes the umask of the thread that it runs in.
     let work = || unpack_one(store, &Task { id, layer, budget }, &|_| {}, &AtomicBool::new(false));
@@ -531,9 +518,7 @@ fn commit(
 ) -> Result<Vec<Loaded>, Error> {
     store.state.write(|tx| {
         for ((_, chain), (id, size)) in &settled.rows {
-            if let Some(row) = tx.layers().get(&id.hex())? {
-                tx.layers().put(&LayerRow { chain: *chain, size: *size, phase: LayerPhase::Ready, ..row })?;
-            }
+            layers::commit_ready(tx, *id, *chain, *size)?;
         }
         let now = Timestamp::now();
         let mut loaded = Vec::with_capacity(images.len());

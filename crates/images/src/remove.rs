@@ -148,7 +148,10 @@ fn delete_rows(
     tx.images().delete(&row.id.to_string())?;
     lines.push(Removal::Deleted(row.id));
     let layers = mark_unreferenced(store.state, tx, &row.layers)?;
-    for (layer, chain) in row.layers.iter().zip(crate::load::chain_ids(&diff_ids)).rev() {
+    let mut below = None;
+    let chains: Vec<Digest> =
+        diff_ids.into_iter().map(|diff_id| *below.insert(orlop_layers::store::chain_id(below, diff_id))).collect();
+    for (layer, chain) in row.layers.iter().zip(chains).rev() {
         let line = Removal::Deleted(chain);
         if layers.contains(layer) && !lines.contains(&line) {
             lines.push(line);

@@ -133,6 +133,8 @@ fn links_nested_indexes_and_platforms() {
     assert_eq!(names(&root.load_bytes(&tar_of(&files)).unwrap()), ["acme/many:1"]);
 }
 
+type Files = BTreeMap<String, Vec<u8>>;
+
 /// One bad archive, and a word that its error must say.
 type Bad = (&'static str, Vec<u8>, &'static str);
 
@@ -141,7 +143,7 @@ fn bad_archives() -> Vec<Bad> {
     let good = image.docker_files(&["app"]);
     let oci = image.oci_files(Some("app:1"), GZIP, gzip);
     let whole = tar_of(&good);
-    let changed = |files: &BTreeMap<String, Vec<u8>>, change: &dyn Fn(&mut BTreeMap<String, Vec<u8>>)| {
+    let changed = |files: &Files, change: &dyn Fn(&mut Files)| {
         let mut files = files.clone();
         change(&mut files);
         tar_of(&files)
@@ -562,7 +564,7 @@ impl Drop for SmallDisk {
 fn a_full_disk_gives_one_line_and_leaves_nothing() {
     let disk = match SmallDisk::new(48) {
         Ok(disk) => disk,
-        Err(error) => return eprintln!("skipped: no loop device: {error}"),
+        Err(error) => return skipped(&format!("no loop device: {error}")),
     };
     let root = Root::at(&disk.path());
     let big = Image::new((0..3).map(|index| tar(&[("data", &noise(30_000_000, index))])).collect());

@@ -212,3 +212,9 @@ pub fn write_tree(directory: &Path, files: &BTreeMap<String, Vec<u8>>) {
         std::fs::write(path, bytes).unwrap();
     }
 }
+
+/// A test that can't run here says so.
+#[expect(clippy::print_stderr, reason = "it is for the person who runs the tests")]
+pub fn skipped(reason: &str) {
+    eprintln!("skipped: {reason}");
+}
