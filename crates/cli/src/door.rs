@@ -2,6 +2,7 @@
 
 use crate::args::global::GlobalArgs;
 use crate::failure::Failure;
+use orlop_engine::{Config, Engine, Roots};
 use std::path::{Path, PathBuf};
 
 /// What stood before the verb.
@@ -15,9 +16,57 @@ pub struct Door {
 
 impl Door {
     /// A path that a flag gives, or else a variable.
-    pub fn path(flag: Option<&PathBuf>, variable: &str) -> Option<PathBuf> {
+    fn path(flag: Option<&PathBuf>, variable: &str) -> Option<PathBuf> {
         let from_environment = || std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
         flag.cloned().or_else(from_environment)
+    }
+
+    /// Where the engine that is meant lives.
+    fn roots(&self) -> Result<Roots, Failure> {
+        let default = Roots::default();
+        let absolute = |given: Option<PathBuf>, default: PathBuf| match given {
+            None => Ok(default),
+            Some(path) => {
+                std::path::absolute(&path).map_err(|error| Failure::invalid(format!("{}: {error}", path.display())))
+            }
+        };
+        let given = |flag: &Option<PathBuf>, variable| Self::path(flag.as_ref(), variable);
+        Ok(Roots {
+            data: absolute(given(&self.globals.data_root, "ORLOP_DATA_ROOT"), default.data)?,
+            run: absolute(given(&self.globals.run_root, "ORLOP_RUN_ROOT"), default.run)?,
+        })
+    }
+
+    /// Opens the engine.
+    pub fn engine(&self) -> Result<Engine, Failure> {
+        self.check()?;
+        let roots = self.roots()?;
+        let named = Self::path(self.globals.config.as_ref(), "ORLOP_CONFIG");
+        let config = match &named {
+            Some(path) => Config::read(path, true)?,
+            None => Config::read(Path::new(Config::PATH), false)?,
+        };
+        let command = self.command(&roots, named.as_deref())?;
+        Ok(Engine::open(roots, config, command)?)
+    }
+
+    /// What calls this program again for the same engine.
+    fn command(&self, roots: &Roots, config: Option<&Path>) -> Result<Vec<String>, Failure> {
+        let program = std::env::current_exe()?;
+        let config = config.map(std::path::absolute).transpose()?;
+        let flags =
+            [("--data-root", Some(&roots.data)), ("--run-root", Some(&roots.run)), ("--config", config.as_ref())];
+        let text = |path: &Path| {
+            let text = path.to_str().map(str::to_owned);
+            text.ok_or_else(|| Failure::invalid(format!("{}: the path is not valid UTF-8", path.display())))
+        };
+        let mut command = vec![text(&program)?];
+        for (flag, path) in flags {
+            if let Some(path) = path {
+                command.extend([flag.to_owned(), text(path)?]);
+            }
+        }
+        Ok(command)
     }
 
     /// Refuses when the user means another engine, or isn't root.

@@ -19,6 +19,8 @@ pub enum Failure {
         /// What kind of failure, where the exit code depends on it.
         kind: ErrorKind,
     },
+    /// Said as `Message`, but before anything was asked of the engine: always exit code 1.
+    Usage(String),
     /// Everything has been said; only the exit code is left.
     Said(u8),
     /// The reader of stdout went away.
@@ -45,6 +47,22 @@ impl From<Refusal> for Failure {
 
 impl From<template::Error> for Failure {
     fn from(error: template::Error) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+impl From<orlop_engine::Error> for Failure {
+    fn from(error: orlop_engine::Error) -> Self {
+        let mut text = error.to_string();
+        if let [close, ..] = error.close_matches() {
+            text += &format!("\nHint: did you mean {close}?");
+        }
+        Self::Message { kind: orlop_model::Kind::kind(&error), text }
+    }
+}
+
+impl From<orlop_model::filter::InvalidFilter> for Failure {
+    fn from(error: orlop_model::filter::InvalidFilter) -> Self {
         Self::invalid(error.to_string())
     }
 }

@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         && internal == "internal"
         && shim == "shim"
     {
-        return commands::internal::shim(directory.as_ref());
+        return ExitCode::from(commands::internal::shim(directory.as_ref()));
     }
     ExitCode::from(finish(&program, verb(&program, &words)))
 }
@@ -77,6 +77,9 @@ fn verb(program: &str, words: &[String]) -> Outcome {
     }
     let door = Door { program: program.to_owned(), globals };
     match &words[..] {
+        [internal, shim, directory] if internal == "internal" && shim == "shim" => {
+            Ok(commands::internal::shim(directory.as_ref()))
+        }
         [internal, reap, id] if internal == "internal" && reap == "reap" => commands::internal::reap(&door, id),
         _ => verbs::dispatch(&door, &words),
     }
@@ -98,6 +101,10 @@ fn finish(program: &str, outcome: Outcome) -> u8 {
         }
         Err(Failure::Refusal(Refusal::Arguments(text))) => {
             note(&text);
+            1
+        }
+        Err(Failure::Usage(text)) => {
+            note(&format!("Error: {text}"));
             1
         }
         Err(Failure::Message { text, kind }) => {

@@ -2,6 +2,7 @@
 //! name.
 
 use clap::Args;
+use std::path::PathBuf;
 
 /// `run`: what `create` takes, and how the client stays with the container.
 #[derive(Args, Debug)]
@@ -27,7 +28,7 @@ pub struct CreateArgs {
     pub attach: Vec<String>,
     /// Write the container ID to the file
     #[arg(long, value_name = "string")]
-    pub cidfile: Option<String>,
+    pub cidfile: Option<PathBuf>,
     /// Overwrite the default ENTRYPOINT of the image
     #[arg(long, value_name = "string")]
     pub entrypoint: Option<String>,
@@ -36,7 +37,7 @@ pub struct CreateArgs {
     pub env: Vec<String>,
     /// Read in a file of environment variables
     #[arg(long, value_name = "list")]
-    pub env_file: Vec<String>,
+    pub env_file: Vec<PathBuf>,
     /// Container host name
     #[arg(short = 'h', long, value_name = "string")]
     pub hostname: Option<String>,
@@ -48,7 +49,7 @@ pub struct CreateArgs {
     pub label: Vec<String>,
     /// Read in a line delimited file of labels
     #[arg(long, value_name = "list")]
-    pub label_file: Vec<String>,
+    pub label_file: Vec<PathBuf>,
     /// Attach a filesystem mount to the container
     #[arg(long, value_name = "mount")]
     pub mount: Vec<String>,
@@ -215,7 +216,7 @@ pub struct ExecArgs {
     pub env: Vec<String>,
     /// Read in a file of environment variables
     #[arg(long, value_name = "list")]
-    pub env_file: Vec<String>,
+    pub env_file: Vec<PathBuf>,
     /// Keep STDIN open even if not attached
     #[arg(short, long)]
     pub interactive: bool,

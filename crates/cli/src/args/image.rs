@@ -63,9 +63,6 @@ pub struct RmArgs {
     /// Force removal of the image
     #[arg(short, long)]
     pub force: bool,
-    /// Do not delete untagged parents
-    #[arg(long)]
-    pub no_prune: bool,
     /// References or ids
     pub images: Vec<String>,
 }

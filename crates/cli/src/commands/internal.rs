@@ -3,16 +3,15 @@
 use crate::door::Door;
 use crate::failure::{Failure, Outcome};
 use std::path::Path;
-use std::process::ExitCode;
 
-/// `internal shim DIR`
-pub fn shim(directory: &Path) -> ExitCode {
-    let _ = directory;
-    ExitCode::from(1)
+/// `internal shim DIR`: stands beside one running container until that has ended. It opens no engine.
+pub fn shim(directory: &Path) -> u8 {
+    orlop_engine::shim_main(directory)
 }
 
-/// `internal reap ID`
+/// `internal reap ID`: called by the shim when its container has ended.
 pub fn reap(door: &Door, id: &str) -> Outcome {
-    let _ = door;
-    Err(Failure::unsupported(id))
+    let id = id.parse().map_err(|error| Failure::invalid(format!("{error}")))?;
+    door.engine()?.reap(id)?;
+    Ok(0)
 }

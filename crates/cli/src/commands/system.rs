@@ -1,34 +1,474 @@
-//! Being connected.
+//! The verbs on the whole engine.
+
+use super::container::{self, CONTAINERS};
+use super::image::{self, IMAGES_USAGE};
+use super::{reclaimed, volume};
 use crate::args::system as args;
 use crate::door::Door;
 use crate::failure::{Failure, Outcome};
-/// Being connected.
-pub fn version(door: &Door, args: args::FormatArgs) -> Outcome {
-    door.check()?;
-    Err(Failure::unsupported(format!("{args:?}")))
-}
-/// Being connected.
-pub fn info(door: &Door, args: args::FormatArgs) -> Outcome {
-    door.check()?;
-    Err(Failure::unsupported(format!("{args:?}")))
-}
-/// Being connected.
-pub fn events(door: &Door, args: args::EventsArgs) -> Outcome {
-    door.check()?;
-    Err(Failure::unsupported(format!("{args:?}")))
-}
-/// Being connected.
+use crate::output::list::{Format, Listing, Row};
+use crate::output::print::out;
+use crate::output::prompt::confirmed;
+use crate::output::template::{Mode, Template, Value};
+use orlop_engine::{ContainerSummary, DiskUsage, Engine, Event, EventQuery, Info};
+use orlop_model::Timestamp;
+use orlop_model::filter::{self, Filters, parse_moment};
+use orlop_model::size::{human, human_binary, human_short};
+use serde_json::json;
+use std::ops::ControlFlow;
+
+const USAGE: Listing = Listing {
+    columns: &[
+        ("Type", "TYPE"),
+        ("TotalCount", "TOTAL"),
+        ("Active", "ACTIVE"),
+        ("Size", "SIZE"),
+        ("Reclaimable", "RECLAIMABLE"),
+    ],
+    kind: "*formatter.diskUsageImagesContext",
+    table: "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}",
+    quiet: "{{.Type}}",
+};
+
+const CONTAINERS_USAGE: Listing = Listing {
+    table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}",
+    ..CONTAINERS
+};
+
+const VOLUMES_USAGE: Listing = Listing {
+    columns: &[("Name", "VOLUME NAME"), ("Links", "LINKS"), ("Size", "SIZE")],
+    kind: "*formatter.volumeContext",
+    table: "{{.Name}}\t{{.Links}}\t{{.Size}}",
+    quiet: "{{.Name}}",
+};
+
+const BUILD_CACHE_HEADER: &str = "CACHE ID   CACHE TYPE   SIZE      CREATED   LAST USED   USAGE     SHARED\n";
+
+/// `system df`
 pub fn df(door: &Door, args: args::DfArgs) -> Outcome {
-    door.check()?;
-    Err(Failure::unsupported(format!("{args:?}")))
+    let given = args.format.as_deref().unwrap_or_default();
+    if args.verbose && !given.is_empty() {
+        return Err(Failure::invalid("the --format and --verbose options conflict"));
+    }
+    let engine = door.engine()?;
+    let usage = engine.disk_usage()?;
+    if args.verbose {
+        out(&verbose_usage(&engine, &usage)?)?;
+        return Ok(0);
+    }
+    let mut rows = usage_rows(&engine, &usage);
+    // Only people read the table without a template; a script that asks for fields gets Docker's four rows.
+    if matches!(given, "" | "table") && usage.trash.0 > 0 {
+        let (count, bytes) = usage.trash;
+        rows.push(usage_row("Trash", count, 0, bytes, bytes));
+    }
+    out(&Format::new(&USAGE, given, false).render(&USAGE, &rows)?)?;
+    Ok(0)
 }
-/// Being connected.
+
+fn usage_rows(engine: &Engine, usage: &DiskUsage) -> Vec<Row> {
+    let running = |(container, _): &&(orlop_engine::Container, _)| engine.is_running(container);
+    let stopped_bytes =
+        usage.containers.iter().filter(|entry| !running(entry)).map(|(_, size)| size.writable.size).sum();
+    let volume_bytes = |used: Option<bool>| -> u64 {
+        let counted = usage.volumes.iter().filter(|volume| used.is_none_or(|used| (volume.links > 0) == used));
+        counted.filter_map(|volume| volume.size).sum()
+    };
+    vec![
+        usage_row("Images", usage.images.total, usage.images.active, usage.images.size, usage.images.reclaimable),
+        usage_row(
+            "Containers",
+            usage.containers.len(),
+            usage.containers.iter().filter(running).count(),
+            usage.containers.iter().map(|(_, size)| size.writable.size).sum(),
+            stopped_bytes,
+        ),
+        usage_row(
+            "Local Volumes",
+            usage.volumes.len(),
+            usage.volumes.iter().filter(|volume| volume.links > 0).count(),
+            volume_bytes(None),
+            volume_bytes(Some(false)),
+        ),
+        usage_row("Build Cache", 0, 0, 0, 0),
+    ]
+}
+
+fn usage_row(kind: &str, total: usize, active: usize, size: u64, reclaimable: u64) -> Row {
+    let percent = match size {
+        0 => String::new(),
+        size => format!(" ({}%)", u128::from(reclaimable) * 100 / u128::from(size)),
+    };
+    // There is no build cache yet, and Docker shows no share of it.
+    let percent = if kind == "Build Cache" { String::new() } else { percent };
+    Row {
+        cells: vec![
+            kind.to_owned(),
+            total.to_string(),
+            active.to_string(),
+            human(size),
+            format!("{}{percent}", human(reclaimable)),
+        ],
+        labels: None,
+    }
+}
+
+fn verbose_usage(engine: &Engine, usage: &DiskUsage) -> Result<String, Failure> {
+    let table = |listing: &Listing, rows: &[Row]| Format::new(listing, "", false).render(listing, rows);
+    let containers = usage.containers.iter().map(|(found, size)| {
+        let image = found.details.image_name.clone();
+        let summary = ContainerSummary { container: found.clone(), image, size: Some(*size) };
+        let mut row = container::row(engine, &summary, true);
+        let place = CONTAINERS.columns.iter().position(|(name, _)| *name == "Size").expect("containers have a size");
+        row.cells[place] = human_short(size.writable.size);
+        row
+    });
+    let volumes = usage.volumes.iter().map(|volume| Row {
+        cells: vec![
+            volume.name.to_string(),
+            volume.links.to_string(),
+            volume.size.map_or_else(|| "N/A".to_owned(), human),
+        ],
+        labels: None,
+    });
+    let mut text = format!(
+        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\n\
+         Build cache usage: 0B\n\n{BUILD_CACHE_HEADER}",
+        table(&IMAGES_USAGE, &image_rows(usage))?,
+        table(&CONTAINERS_USAGE, &containers.collect::<Vec<_>>())?,
+        table(&VOLUMES_USAGE, &volumes.collect::<Vec<_>>())?,
+    );
+    if usage.trash.0 > 0 {
+        text += &format!("\nTrash usage: {} in {} items\n", human(usage.trash.1), usage.trash.0);
+    }
+    Ok(text)
+}
+
+/// One row for each name of an image, or one with `<none>`.
+fn image_rows(usage: &DiskUsage) -> Vec<Row> {
+    const NONE: &str = "<none>";
+    let mut rows = Vec::new();
+    for image in &usage.images.images {
+        let (since, at) = image::created(image.created);
+        let mut add = |repository: String, tag: &str| {
+            rows.push(Row {
+                cells: vec![
+                    image.id.short(),
+                    repository,
+                    tag.to_owned(),
+                    NONE.to_owned(),
+                    since.clone(),
+                    at.clone(),
+                    human(image.size),
+                    image.containers.to_string(),
+                    human(image.shared),
+                    human(image.unique),
+                    human(image.size),
+                ],
+                labels: None,
+            });
+        };
+        for name in &image.names {
+            add(name.familiar_name(), name.tag.as_deref().unwrap_or(NONE));
+        }
+        if image.names.is_empty() {
+            add(NONE.to_owned(), NONE);
+        }
+    }
+    rows
+}
+
+/// `system prune`
 pub fn prune(door: &Door, args: args::PruneArgs) -> Outcome {
-    door.check()?;
-    Err(Failure::unsupported(format!("{args:?}")))
+    let filters = Filters::parse(&args.filter, filter::SYSTEM_PRUNE)?;
+    if args.volumes && filters.contains("until") {
+        return Err(Failure::invalid("ERROR: The \"until\" filter is not supported with \"--volumes\""));
+    }
+    let engine = door.engine()?;
+    if !args.force && !confirmed(&prune_warning(&args))? {
+        return Ok(0);
+    }
+    let (mut text, mut trashed) = container::prune_containers(&engine, &filters)?;
+    let mut kept_volumes = 0;
+    if args.volumes {
+        let plan = engine.volume_prune_plan(false, &filters)?;
+        kept_volumes = plan.kept_named;
+        let pruned = engine.volume_prune(plan)?;
+        if !pruned.deleted.is_empty() {
+            let names: String = pruned.deleted.iter().map(|(name, _)| format!("{name}\n")).collect();
+            text += &format!("Deleted Volumes:\n{names}\n");
+            trashed = Some(trashed.unwrap_or(0) + pruned.trashed_bytes);
+        }
+    }
+    let (images, freed, kept_images) = image::prune_images(&engine, args.all, &filters)?;
+    out(&(text + &images + &reclaimed(door, &engine, freed, trashed)))?;
+    volume::tell_kept_volumes(door, kept_volumes);
+    image::tell_kept_images(door, kept_images);
+    Ok(0)
 }
-/// Being connected.
-pub fn tend(door: &Door, args: args::TendArgs) -> Outcome {
-    door.check()?;
-    Err(Failure::unsupported(format!("{args:?}")))
+
+fn prune_warning(args: &args::PruneArgs) -> String {
+    let mut lines = vec!["all stopped containers", "all networks not used by at least one container"];
+    if args.volumes {
+        lines.push("all anonymous volumes not used by at least one container");
+    }
+    lines.push(image::prune_warning(args.all));
+    lines.push(if args.all { "all build cache" } else { "unused build cache" });
+    let mut text = format!("WARNING! This will remove:\n  - {}\n", lines.join("\n  - "));
+    if !args.filter.is_empty() {
+        text += &format!("\n  Items to be pruned will be filtered with:\n  - {}\n", args.filter.join("\n  - "));
+    }
+    text
+}
+
+/// `system tend`
+pub fn tend(door: &Door, _: args::TendArgs) -> Outcome {
+    door.engine()?.tend()?;
+    Ok(0)
+}
+
+/// `events`
+pub fn events(door: &Door, args: args::EventsArgs) -> Outcome {
+    let now = Timestamp::now();
+    let moment = |text: &Option<String>, flag: &str| match text.as_deref().filter(|text| !text.is_empty()) {
+        None => Ok(None),
+        Some(text) => match parse_moment(text, now) {
+            Some(moment) => Ok(Some(moment)),
+            None => {
+                Err(Failure::invalid(format!("invalid value for --{flag}: {text:?} is neither a time nor a duration")))
+            }
+        },
+    };
+    let query = EventQuery {
+        since: moment(&args.since, "since")?,
+        until: moment(&args.until, "until")?,
+        filters: Filters::parse(&args.filter, filter::EVENTS)?,
+    };
+    let template = match args.format.as_deref().unwrap_or_default() {
+        "" | "json" | "{{json .}}" => None,
+        format => Some(
+            Template::parse(format).map_err(|error| Failure::invalid(format!("template parsing error: {error}")))?,
+        ),
+    };
+    let json = template.is_none() && args.format.as_deref().is_some_and(|format| !format.is_empty());
+    let engine = door.engine()?;
+    let mut failure = None;
+    engine.events(&query, &mut |event| {
+        let line = match &template {
+            Some(template) => template.run(&event_value(event), Mode::Row).map_err(Failure::from),
+            None if json => Ok(event_json(event).to_string()),
+            None => Ok(event_text(event)),
+        };
+        match line.and_then(|line| Ok(out(&(line + "\n"))?)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failure = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    failure.map_or(Ok(0), Err)
+}
+
+/// `TIME TYPE ACTION ID (name=value, …)`
+fn event_text(event: &Event) -> String {
+    let pairs: Vec<String> = event.actor.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let attributes = if pairs.is_empty() { String::new() } else { format!(" ({})", pairs.join(", ")) };
+    format!("{} {} {} {}{attributes}", event.time, event.kind, event.action, event.actor.id)
+}
+
+fn event_nanos(event: &Event) -> i64 {
+    i64::try_from(event.time.nanos()).unwrap_or(i64::MAX)
+}
+
+/// The names that Docker's JSON has.
+fn event_json(event: &Event) -> serde_json::Value {
+    let mut object = json!({
+        "Type": event.kind,
+        "Action": event.action,
+        "Actor": { "ID": event.actor.id, "Attributes": event.actor.attributes },
+        "scope": "local",
+        "time": event.time.seconds(),
+        "timeNano": event_nanos(event),
+    });
+    // The old names, which Docker still writes for containers and images.
+    if matches!(event.kind.as_str(), "container" | "image") {
+        object["status"] = json!(event.action);
+        object["id"] = json!(event.actor.id);
+    }
+    if let (true, Some(image)) = (event.kind == "container", event.actor.attributes.get("image")) {
+        object["from"] = json!(image);
+    }
+    object
+}
+
+/// The names that Docker's templates have.
+fn event_value(event: &Event) -> Value {
+    Value::from_json(&json!({
+        "Status": event.action,
+        "ID": event.actor.id,
+        "From": event.actor.attributes.get("image").cloned().unwrap_or_default(),
+        "Type": event.kind,
+        "Action": event.action,
+        "Actor": { "ID": event.actor.id, "Attributes": event.actor.attributes },
+        "Scope": "local",
+        "Time": event.time.seconds(),
+        "TimeNano": event_nanos(event),
+    }))
+}
+
+/// A template or JSON on one object, or the text that people read.
+fn formatted(format: Option<&str>, object: &serde_json::Value, text: impl FnOnce() -> String) -> Outcome {
+    match format.unwrap_or_default() {
+        "" => out(&text())?,
+        "json" => out(&format!("{object}\n"))?,
+        format => {
+            let template = Template::parse(format);
+            let template = template.map_err(|error| Failure::Usage(format!("template parsing error: {error}")))?;
+            out(&(template.run(&Value::from_json(object), Mode::Row)? + "\n"))?;
+        }
+    }
+    Ok(0)
+}
+
+/// `version`; needs neither root nor an engine.
+pub fn version(_: &Door, args: args::FormatArgs) -> Outcome {
+    let version = Engine::version();
+    let object = json!({
+        "Client": {
+            "Platform": { "Name": "Orlop" },
+            "Version": version.version,
+            "Os": version.os,
+            "Arch": version.arch,
+            "Context": "default",
+        },
+        "Server": {
+            "Platform": { "Name": "Orlop" },
+            "Version": version.version,
+            "Os": version.os,
+            "Arch": version.arch,
+            "KernelVersion": version.kernel,
+        },
+    });
+    formatted(args.format.as_deref(), &object, || {
+        let line = |name: &str, value: &str| format!("{:18} {value}\n", format!("{name}:"));
+        let platform = format!("{}/{}", version.os, version.arch);
+        format!(
+            "Client: Orlop\n {} {} {}\nServer: Orlop, in the same program\n {} {} {}",
+            line("Version", version.version),
+            line("OS/Arch", &platform),
+            line("Context", "default"),
+            line("Version", version.version),
+            line("OS/Arch", &platform),
+            line("Kernel", &version.kernel),
+        )
+    })
+}
+
+/// `info`
+pub fn info(door: &Door, args: args::FormatArgs) -> Outcome {
+    let info = door.engine()?.info()?;
+    formatted(args.format.as_deref(), &info_json(&info), || info_text(&info))
+}
+
+/// Docker's names, for what there is.
+fn info_json(info: &Info) -> serde_json::Value {
+    json!({
+        "Containers": info.running + info.stopped,
+        "ContainersRunning": info.running,
+        "ContainersPaused": 0,
+        "ContainersStopped": info.stopped,
+        "Images": info.images,
+        "Driver": info.driver,
+        "DriverStatus": [["Backing Filesystem", info.backing_filesystem]],
+        "Plugins": { "Volume": ["local"], "Network": ["host", "none"], "Log": ["json-file"] },
+        "LoggingDriver": "json-file",
+        "CgroupDriver": "cgroupfs",
+        "CgroupVersion": info.cgroup_version,
+        "KernelVersion": info.kernel,
+        "OperatingSystem": info.operating_system,
+        "OSType": "linux",
+        "Architecture": info.architecture,
+        "NCPU": info.cpus,
+        "MemTotal": info.memory,
+        "DockerRootDir": info.data_root,
+        "RunRoot": info.run_root,
+        "Name": info.name,
+        "ServerVersion": env!("CARGO_PKG_VERSION"),
+        "DefaultRuntime": info.runtime,
+        "Warnings": null,
+    })
+}
+
+fn info_text(info: &Info) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let lines = [
+        "Client:".to_owned(),
+        format!(" Version:    {version}"),
+        " Context:    default".to_owned(),
+        " Debug Mode: false".to_owned(),
+        String::new(),
+        "Server:".to_owned(),
+        format!(" Containers: {}", info.running + info.stopped),
+        format!("  Running: {}", info.running),
+        "  Paused: 0".to_owned(),
+        format!("  Stopped: {}", info.stopped),
+        format!(" Images: {}", info.images),
+        format!(" Server Version: {version}"),
+        format!(" Storage Driver: {}", info.driver),
+        format!("  Backing Filesystem: {}", info.backing_filesystem),
+        " Logging Driver: json-file".to_owned(),
+        " Cgroup Driver: cgroupfs".to_owned(),
+        format!(" Cgroup Version: {}", info.cgroup_version),
+        " Plugins:".to_owned(),
+        "  Volume: local".to_owned(),
+        "  Network: host none".to_owned(),
+        "  Log: json-file".to_owned(),
+        format!(" Default Runtime: {}", info.runtime),
+        format!(" Kernel Version: {}", info.kernel),
+        format!(" Operating System: {}", info.operating_system),
+        " OSType: linux".to_owned(),
+        format!(" Architecture: {}", info.architecture),
+        format!(" CPUs: {}", info.cpus),
+        format!(" Total Memory: {}", human_binary(info.memory)),
+        format!(" Name: {}", info.name),
+        format!(" Docker Root Dir: {}", info.data_root.display()),
+        format!(" Run Root: {}", info.run_root.display()),
+        String::new(),
+    ];
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_rows_have_dockers_columns() {
+        let rows = [usage_row("Images", 3, 1, 1_234_567, 617_283), usage_row("Build Cache", 0, 0, 0, 0)];
+        assert_eq!(
+            Format::new(&USAGE, "", false).render(&USAGE, &rows).unwrap(),
+            "TYPE          TOTAL     ACTIVE    SIZE      RECLAIMABLE\n\
+             Images        3         1         1.235MB   617.3kB (49%)\n\
+             Build Cache   0         0         0B        0B\n"
+        );
+    }
+
+    #[test]
+    fn the_question_of_prune_is_dockers() {
+        let args = args::PruneArgs {
+            all: true,
+            filter: vec!["label=a".into()],
+            force: false,
+            volumes: true,
+            arguments: vec![],
+        };
+        assert_eq!(
+            prune_warning(&args),
+            "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n  \
+             - all anonymous volumes not used by at least one container\n  \
+             - all images without at least one container associated to them\n  - all build cache\n\n  \
+             Items to be pruned will be filtered with:\n  - label=a\n"
+        );
+    }
 }

@@ -9,7 +9,8 @@ pub fn render(objects: &[serde_json::Value], format: &str) -> Result<String, tem
         "json" => Ok(objects.iter().map(|object| format!("{object}\n")).collect()),
         template => {
             let template = Template::parse(template).map_err(prefixed)?;
-            let mut out = String::new();
+            // With nothing to show Docker prints an empty line.
+            let mut out = if objects.is_empty() { "\n".to_owned() } else { String::new() };
             for object in objects {
                 out.push_str(&template.run(&Value::from_json(object), Mode::Row).map_err(prefixed)?);
                 out.push('\n');

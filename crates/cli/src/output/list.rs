@@ -58,6 +58,11 @@ impl Format {
         self.source.contains(placeholder) || self.source.contains("{{json .}}")
     }
 
+    /// Whether each row is one JSON object; Docker leaves what is dear to compute out of it.
+    pub fn is_json(&self) -> bool {
+        self.source == "{{json .}}"
+    }
+
     /// The whole listing as text.
     pub fn render(&self, listing: &Listing, rows: &[Row]) -> Result<String, template::Error> {
         let template = self.parse()?;

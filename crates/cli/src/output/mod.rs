@@ -3,5 +3,7 @@
 pub mod inspect;
 pub mod list;
 pub mod print;
+pub mod progress;
+pub mod prompt;
 pub mod table;
 pub mod template;

@@ -104,7 +104,7 @@ impl<'a> Run<'a> {
         let scope = self.variables.len();
         let value = self.pipe_value(&branch.pipe, dot)?;
         let items: Vec<(Value, Value)> = match &value {
-            Value::NoValue | Value::Null => Vec::new(),
+            Value::Missing | Value::Null => Vec::new(),
             Value::List(items) => {
                 items.iter().enumerate().map(|(index, item)| (Value::Int(index as i64), item.clone())).collect()
             }
@@ -155,7 +155,7 @@ impl<'a> Run<'a> {
         }
         let data = match pipe {
             Some(pipe) => self.pipe(pipe, dot)?,
-            None => Value::NoValue,
+            None => Value::Missing,
         };
         let outer = std::mem::replace(&mut self.variables, vec![("$".to_owned(), data.clone())]);
         let caller = std::mem::replace(&mut self.template, name);
@@ -188,7 +188,7 @@ impl<'a> Run<'a> {
         for command in &pipe.commands {
             last = Some(self.command(command, dot, last)?);
         }
-        Ok(last.unwrap_or(Value::NoValue))
+        Ok(last.unwrap_or(Value::Missing))
     }
 
     /// A function or method with its arguments; the value of the pipeline so far comes last.
@@ -243,7 +243,7 @@ impl<'a> Run<'a> {
             TermKind::Field(fields) => (dot.clone(), &fields[..]),
             TermKind::Variable(name, fields) => {
                 let bound = self.variables.iter().rev().find(|(known, _)| known == name);
-                (bound.map_or(Value::NoValue, |(_, value)| value.clone()), &fields[..])
+                (bound.map_or(Value::Missing, |(_, value)| value.clone()), &fields[..])
             }
             TermKind::Paren(pipe, fields) => {
                 let scope = self.variables.len();
@@ -276,13 +276,13 @@ fn field(value: &Value, name: &str) -> Result<Value, String> {
     match value {
         Value::Object(object) => match (object.get(name), object.shape) {
             (Some(found), _) => Ok(found.clone()),
-            (None, Shape::Map | Shape::Header) => Ok(Value::NoValue),
+            (None, Shape::Map | Shape::Header) => Ok(Value::Missing),
             // Docker's own structs call it ID where their JSON says Id; both work there.
             (None, Shape::Struct(_)) if name == "ID" && object.get("Id").is_some() => field(value, "Id"),
             (None, Shape::Struct("map[string]interface {}")) => Err(format!("map has no entry for key {name:?}")),
             (None, Shape::Struct(kind)) => Err(format!("can't evaluate field {name} in type {kind}")),
         },
-        Value::NoValue | Value::Null => Err(format!("nil pointer evaluating interface {{}}.{name}")),
+        Value::Missing | Value::Null => Err(format!("nil pointer evaluating interface {{}}.{name}")),
         other => Err(format!("can't evaluate field {name} in type {}", functions::type_name(other))),
     }
 }

@@ -65,13 +65,13 @@ pub fn call(name: &str, arguments: &[Value], mode: Mode) -> Result<Value, String
             Value::Text(text) => Ok(Value::Int(text.len() as i64)),
             Value::List(items) => Ok(Value::Int(items.len() as i64)),
             Value::Object(object) => Ok(Value::Int(object.entries.len() as i64)),
-            Value::NoValue | Value::Null => fail("len of nil pointer".to_owned()),
+            Value::Missing | Value::Null => fail("len of nil pointer".to_owned()),
             other => fail(format!("len of type {}", type_name(other))),
         },
         ("index", [value, keys @ ..]) => {
             let mut value = value.clone();
             for key in keys {
-                value = index(&value, key).or_else(|message| fail(message))?;
+                value = index(&value, key).or_else(&fail)?;
             }
             Ok(value)
         }
@@ -100,7 +100,7 @@ pub fn call(name: &str, arguments: &[Value], mode: Mode) -> Result<Value, String
                     let words: Vec<String> = items.iter().map(Value::to_string).collect();
                     Ok(Value::text(words.join(&separator)))
                 }
-                Value::Null | Value::NoValue => Ok(Value::text("")),
+                Value::Null | Value::Missing => Ok(Value::text("")),
                 other => Err(format!("wrong type for value; expected []string; got {}", type_name(other))),
             }
         }
@@ -134,7 +134,7 @@ pub fn call(name: &str, arguments: &[Value], mode: Mode) -> Result<Value, String
 /// Go's name for the type, as error messages show it.
 pub fn type_name(value: &Value) -> &'static str {
     match value {
-        Value::NoValue | Value::Null => "nil",
+        Value::Missing | Value::Null => "nil",
         Value::Bool(_) => "bool",
         Value::Int(_) => "int",
         Value::Float(_) => "float64",
@@ -156,8 +156,8 @@ fn string(value: &Value) -> Result<std::rc::Rc<str>, String> {
 
 fn equal(one: &Value, two: &Value) -> Result<bool, String> {
     match (one, two) {
-        (Value::Null | Value::NoValue, Value::Null | Value::NoValue) => Ok(true),
-        (Value::Null | Value::NoValue, _) | (_, Value::Null | Value::NoValue) => Ok(false),
+        (Value::Null | Value::Missing, Value::Null | Value::Missing) => Ok(true),
+        (Value::Null | Value::Missing, _) | (_, Value::Null | Value::Missing) => Ok(false),
         (Value::Bool(one), Value::Bool(two)) => Ok(one == two),
         (Value::List(_) | Value::Object(_), _) | (_, Value::List(_) | Value::Object(_)) => {
             Err("non-comparable type".to_owned())
@@ -183,7 +183,7 @@ fn index(value: &Value, key: &Value) -> Result<Value, String> {
         (Value::Object(object), Value::Text(name)) => Ok(object.get(name).cloned().unwrap_or(match object.shape {
             // A label that isn't there prints as an empty line in Docker, whose maps hold strings.
             Shape::Map if object.entries.iter().all(|(_, value)| matches!(value, Value::Text(_))) => Value::text(""),
-            _ => Value::NoValue,
+            _ => Value::Missing,
         })),
         (Value::Object(_), other) => Err(format!("value has type {}; should be string", type_name(other))),
         (Value::List(items), Value::Int(at)) => {
@@ -195,7 +195,7 @@ fn index(value: &Value, key: &Value) -> Result<Value, String> {
             found.map(|byte| Value::Int(i64::from(*byte))).ok_or_else(|| format!("index out of range: {at}"))
         }
         (Value::List(_) | Value::Text(_), _) => Err("cannot index slice/array with that type".to_owned()),
-        (Value::NoValue | Value::Null, _) => Err("index of untyped nil".to_owned()),
+        (Value::Missing | Value::Null, _) => Err("index of untyped nil".to_owned()),
         (other, _) => Err(format!("can't index item of type {}", type_name(other))),
     }
 }
@@ -393,8 +393,8 @@ fn formatted(verb: &Verb, letter: char, value: &Value) -> String {
         ('x', Value::Text(text)) => ("", text.bytes().map(|byte| format!("{byte:02x}")).collect()),
         ('s' | 'v', Value::Text(text)) => ("", cut(text.to_string())),
         ('s' | 'v', Value::List(_) | Value::Object(_)) | ('v', Value::Bool(_)) => ("", value.to_string()),
-        ('v', Value::Null | Value::NoValue) => ("", "<nil>".to_owned()),
-        (letter, Value::Null | Value::NoValue) => ("", format!("%!{letter}(<nil>)")),
+        ('v', Value::Null | Value::Missing) => ("", "<nil>".to_owned()),
+        (letter, Value::Null | Value::Missing) => ("", format!("%!{letter}(<nil>)")),
         (letter, value) => ("", format!("%!{letter}({}={value})", type_name(value))),
     };
     let missing = verb.width.unwrap_or(0).saturating_sub(sign.len() + body.chars().count());

@@ -108,9 +108,9 @@ pub fn parse(text: &str) -> Result<Tree, Error> {
         Parser { text, pieces, next: 0, scope: vec!["$".to_owned()], named: Vec::new(), depth: 0, ranges: 0 };
     let (main, end) = parser.list()?;
     match end {
-        End::Eof => Ok(Tree { main, named: parser.named }),
-        End::End => Err(parser.error("unexpected {{end}}")),
-        End::Else(_) => Err(parser.error("unexpected {{else}}")),
+        Stop::Eof => Ok(Tree { main, named: parser.named }),
+        Stop::End => Err(parser.error("unexpected {{end}}")),
+        Stop::Else(_) => Err(parser.error("unexpected {{else}}")),
     }
 }
 
@@ -217,7 +217,7 @@ enum Token {
 }
 
 /// What ended a list of nodes.
-enum End {
+enum Stop {
     Eof,
     End,
     /// With the words after `else`, and their place.
@@ -243,14 +243,14 @@ impl Parser<'_> {
         Error::parse(self.text, at.unwrap_or(0), message)
     }
 
-    fn list(&mut self) -> Result<(Vec<Node>, End), Error> {
+    fn list(&mut self) -> Result<(Vec<Node>, Stop), Error> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
             return Err(self.error("nested too deeply"));
         }
         let mut nodes = Vec::new();
         let end = loop {
-            let Some(piece) = self.pieces.get(self.next) else { break End::Eof };
+            let Some(piece) = self.pieces.get(self.next) else { break Stop::Eof };
             self.next += 1;
             match piece {
                 Piece::Text("") => {}
@@ -263,8 +263,8 @@ impl Parser<'_> {
                     };
                     let rest = || words[1..].to_vec();
                     match keyword.as_str() {
-                        "end" => break End::End,
-                        "else" => break End::Else(rest()),
+                        "end" => break Stop::End,
+                        "else" => break Stop::Else(rest()),
                         "if" => nodes.push(Node::If(self.branch(rest(), "if")?)),
                         "with" => nodes.push(Node::With(self.branch(rest(), "with")?)),
                         "range" => {
@@ -302,9 +302,9 @@ impl Parser<'_> {
         let (body, end) = self.list()?;
         self.scope.truncate(inner);
         let otherwise = match end {
-            End::Eof => return Err(self.error("unexpected EOF")),
-            End::End => Vec::new(),
-            End::Else(rest) => self.otherwise(rest, keyword)?,
+            Stop::Eof => return Err(self.error("unexpected EOF")),
+            Stop::End => Vec::new(),
+            Stop::Else(rest) => self.otherwise(rest, keyword)?,
         };
         self.scope.truncate(outer);
         Ok(Branch { pipe, body, otherwise })
@@ -325,9 +325,9 @@ impl Parser<'_> {
             }
             Some(_) => Err(self.error("unexpected token in else")),
             None => match self.list()? {
-                (nodes, End::End) => Ok(nodes),
-                (_, End::Else(_)) => Err(self.error("expected end; found {{else}}")),
-                (_, End::Eof) => Err(self.error("unexpected EOF")),
+                (nodes, Stop::End) => Ok(nodes),
+                (_, Stop::Else(_)) => Err(self.error("expected end; found {{else}}")),
+                (_, Stop::Eof) => Err(self.error("unexpected EOF")),
             },
         }
     }
@@ -344,7 +344,7 @@ impl Parser<'_> {
         let (body, end) = self.list()?;
         self.scope = scope;
         match end {
-            End::End => {
+            Stop::End => {
                 self.named.retain(|(known, _)| *known != name);
                 self.named.push((name, body));
                 Ok(block.then_some(call))

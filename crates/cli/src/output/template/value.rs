@@ -11,7 +11,7 @@ use std::rc::Rc;
 #[derive(Clone, Debug)]
 pub enum Value {
     /// What a map gives for a key that isn't there.
-    NoValue,
+    Missing,
     /// JSON's null, Go's nil.
     Null,
     /// true or false.
@@ -111,7 +111,7 @@ impl Value {
     /// What `if`, `and`, `or` and `not` take for true.
     pub fn is_true(&self) -> bool {
         match self {
-            Self::NoValue | Self::Null => false,
+            Self::Missing | Self::Null => false,
             Self::Bool(value) => *value,
             Self::Int(value) => *value != 0,
             Self::Float(value) => *value != 0.0,
@@ -145,7 +145,7 @@ impl Object {
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoValue | Self::Null => f.write_str("<no value>"),
+            Self::Missing | Self::Null => f.write_str("<no value>"),
             Self::Bool(value) => write!(f, "{value}"),
             Self::Int(value) => write!(f, "{value}"),
             Self::Float(value) => write!(f, "{value}"),
@@ -179,7 +179,7 @@ impl Value {
     /// Inside another value Go writes nil as `<nil>`.
     fn nested(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoValue | Self::Null => f.write_str("<nil>"),
+            Self::Missing | Self::Null => f.write_str("<nil>"),
             other => write!(f, "{other}"),
         }
     }
@@ -188,7 +188,7 @@ impl Value {
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::NoValue | Self::Null => serializer.serialize_unit(),
+            Self::Missing | Self::Null => serializer.serialize_unit(),
             Self::Bool(value) => serializer.serialize_bool(*value),
             Self::Int(value) => serializer.serialize_i64(*value),
             Self::Float(value) => serializer.serialize_f64(*value),
