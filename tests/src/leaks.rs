@@ -59,7 +59,7 @@ pub fn loop_devices(dir: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Cgroups that look like a container's: a part of the path speaks of orlop or is an id of 64 digits.
+/// Cgroups whose name ends in an id of 64 digits, as every container's does.
 #[must_use]
 pub fn cgroups() -> BTreeSet<PathBuf> {
     fn walk(dir: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) {
@@ -68,9 +68,8 @@ pub fn cgroups() -> BTreeSet<PathBuf> {
                 continue;
             }
             let name = entry.file_name().to_string_lossy().into_owned();
-            let id =
-                name.len() >= 64 && name.bytes().rev().take(32).all(|byte| byte.is_ascii_hexdigit() || byte == b'.');
-            if (id || name.contains("orlop-")) && name != "orlop" {
+            let name = name.trim_end_matches(".scope");
+            if name.len() >= 64 && name.bytes().rev().take(64).all(|byte| byte.is_ascii_hexdigit()) {
                 found.insert(entry.path());
             } else if depth > 0 {
                 walk(&entry.path(), depth - 1, found);

