@@ -1,9 +1,9 @@
 //! Making a volume.
 
-use crate::local::LocalSource;
+use crate::driver::driver_of;
 use crate::recover::settle;
 use crate::store::{is_visible, volume_path, volumes_path, write_record};
-use crate::{Error, crash};
+use crate::{Error, crash, trash};
 use orlop_model::{Timestamp, VolumeName};
 use orlop_state::rows::volume::{VolumeOrigin, VolumePhase};
 use orlop_state::{State, VolumeRow};
@@ -77,7 +77,7 @@ fn new_row(request: CreateVolume) -> Result<VolumeRow, Error> {
     if anonymous {
         row.labels.insert(ANONYMOUS.to_owned(), String::new());
     }
-    LocalSource::of(&row)?;
+    driver_of(&row)?.check(&row)?;
     Ok(row)
 }
 
@@ -95,6 +95,7 @@ fn existing(volume: VolumeRow, request: &CreateVolume) -> Result<Created, Error>
 fn make(state: &State, volume: &VolumeRow) -> Result<(), Error> {
     let path = volume_path(state, &volume.name);
     durable::make_directory(&volumes_path(state), 0o701)?;
+    trash::make_ready(state)?;
     if path.symlink_metadata().is_ok() {
         return Err(Error::Stray { name: volume.name.clone(), path });
     }

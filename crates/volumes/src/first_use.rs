@@ -5,7 +5,7 @@
 //! be exchanged; it is filled in place, after a list of all paths to be made was written, by which a failure or the
 //! next user cleans it.
 
-use crate::local::{self, LocalSource};
+use crate::driver::driver_of;
 use crate::store::{data_path, volume_path};
 use crate::{Error, Mounted, crash, mounted};
 use orlop_model::Id;
@@ -126,8 +126,8 @@ fn give_root_to(data: &OwnedFd, path: &Path, (uid, gid): (u32, u32)) -> Result<(
 /// Fills an empty volume between two transactions.
 fn fill(state: &State, mounted: &Mounted, content: &OwnedFd, data: &OwnedFd) -> Result<FirstUse, Error> {
     let volume = &mounted.volume;
-    let plain = LocalSource::of(volume)? == LocalSource::Directory
-        && !local::is_mount_point(&mounted.path)?
+    let plain = !driver_of(volume)?.needs_mount(volume)?
+        && !mounted::is_mount_point(&mounted.path)?
         && mounted::find(&mounted.path)?.is_none();
     let id = Id::random();
     let intent = VolumeRow { phase: VolumePhase::Initialising(id), ..volume.clone() };
@@ -234,21 +234,18 @@ pub(crate) fn undo(state: &State, volume: &VolumeRow, id: Id) -> Result<(), Erro
 /// Removes exactly the listed paths from a volume, mounting it for that when a reboot came in between.
 fn empty_again(state: &State, volume: &VolumeRow, list: &List) -> Result<(), Error> {
     let path = data_path(state, &volume.name);
-    let source = LocalSource::of(volume)?;
-    let was_mounted = local::is_mount_point(&path)?;
-    match (&source, was_mounted) {
-        // What was in memory went with it.
-        (LocalSource::Tmpfs { .. }, false) => return Ok(()),
-        (LocalSource::Bind { .. }, false) => match local::attach(&source, &path) {
+    let driver = driver_of(volume)?;
+    let attach = driver.needs_mount(volume)? && !mounted::is_mount_point(&path)?;
+    if attach {
+        match driver.attach(volume, &path) {
             // The device is gone, and what was copied to it as well.
             Err(error) if error.is(Errno::NOENT) => return Ok(()),
             attached => attached?,
-        },
-        _ => {}
+        }
     }
     let cleaned = open_data(&path).and_then(|data| list.remove_from(&data, &path));
-    if !was_mounted {
-        local::detach(&path)?;
+    if attach {
+        driver.detach(volume, &path)?;
     }
     cleaned
 }

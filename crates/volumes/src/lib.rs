@@ -22,9 +22,11 @@
 
 mod crash;
 mod create;
+mod driver;
 mod error;
 mod first_use;
 mod local;
+mod mount;
 mod mounted;
 mod prune;
 mod recover;
@@ -33,13 +35,15 @@ mod store;
 pub mod trash;
 
 pub use create::{CreateVolume, Created, create};
-pub use error::Error;
+pub use driver::VolumeDriver;
+pub use error::{Error, InvalidOptions};
 pub use first_use::{FirstUse, FirstUseOptions, initialise};
-pub use local::{Mounted, mount, unmount};
+pub use local::LocalDriver;
+pub use mount::{Mounted, mount, unmount};
 pub use prune::{PrunePlan, Pruned, plan_prune, prune};
 pub use recover::recover;
 pub use remove::{Removal, RemoveVolume, remove};
-pub use store::{Volume, data_path, get, inspect, list, unused, usage, volume_path};
+pub use store::{Volume, data_path, get, inspect, list, require, unused, usage, volume_path};
 
 #[cfg(test)]
 mod tests;

@@ -1,13 +1,9 @@
 //! The local driver: a plain directory, or something mounted at `_data` for as long as a container uses it.
 
 use crate::error::InvalidOptions;
-use crate::recover::settle;
-use crate::store::data_path;
-use crate::{Error, crash};
-use orlop_model::{Id, VolumeName};
-use orlop_state::{State, VolumeRow};
-use orlop_sys::lock::FileLock;
-use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
+use crate::mounted::is_mount_point;
+use crate::{Error, VolumeDriver, crash};
+use orlop_state::VolumeRow;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 use std::ffi::CString;
@@ -15,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// What a volume's `_data` stands for, read from its options.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum LocalSource {
+enum LocalSource {
     /// Itself.
     Directory,
     /// A path of the host (`type=none,o=bind,device=PATH`).
@@ -25,13 +21,30 @@ pub(crate) enum LocalSource {
 }
 
 impl LocalSource {
-    /// Reads a volume's driver and options.
-    pub(crate) fn of(volume: &VolumeRow) -> Result<Self, Error> {
-        let name = &volume.name;
-        if volume.driver != "local" {
-            return Err(Error::NoSuchDriver { name: name.clone(), driver: volume.driver.clone() });
-        }
-        parse(volume).map_err(|source| Error::Options { name: name.clone(), source })
+    fn of(volume: &VolumeRow) -> Result<Self, Error> {
+        parse(volume).map_err(|source| Error::Options { name: volume.name.clone(), source })
+    }
+}
+
+/// The driver `local`.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalDriver;
+
+impl VolumeDriver for LocalDriver {
+    fn check(&self, volume: &VolumeRow) -> Result<(), Error> {
+        LocalSource::of(volume).map(drop)
+    }
+
+    fn needs_mount(&self, volume: &VolumeRow) -> Result<bool, Error> {
+        Ok(LocalSource::of(volume)? != LocalSource::Directory)
+    }
+
+    fn attach(&self, volume: &VolumeRow, data: &Path) -> Result<(), Error> {
+        attach(&LocalSource::of(volume)?, data)
+    }
+
+    fn detach(&self, volume: &VolumeRow, data: &Path) -> Result<(), Error> {
+        if LocalSource::of(volume)? == LocalSource::Directory { Ok(()) } else { detach(data) }
     }
 }
 
@@ -129,104 +142,8 @@ fn is_tmpfs_option(word: &str) -> bool {
     }
 }
 
-/// A volume whose `_data` can be used now. It holds the volume's lock: nobody else initialises, removes or unmounts the
-/// volume before this is dropped, so drop it once `_data` is cloned to where the container finds it, and before the
-/// next volume is mounted.
-#[derive(Debug)]
-pub struct Mounted {
-    /// The volume's row.
-    pub volume: VolumeRow,
-    /// `_data`.
-    pub path: PathBuf,
-    pub(crate) _lock: FileLock,
-}
-
-/// Makes a volume's `_data` usable for a container: mounts what the options say, unless another container has that
-/// already. The container's row must exist, and its lock `container/ID` be held until the row says running: that is
-/// how others know that this use is alive.
-pub fn mount(state: &State, name: &VolumeName, container: Id) -> Result<Mounted, Error> {
-    let lock = state.lock("volume", name.as_str())?;
-    let mut volume = settle(state, name)?.ok_or_else(|| Error::NoSuchVolume(name.clone()))?;
-    let path = data_path(state, name);
-    if !path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
-        return Err(Error::Missing { name: name.clone(), path });
-    }
-    let source = LocalSource::of(&volume)?;
-    if source != LocalSource::Directory {
-        // The row first, so that a mount without a user is one that somebody may end.
-        if !volume.mounted_for.contains(&container) {
-            volume.mounted_for.push(container);
-            state.write(|tx| tx.volumes().put(&volume))?;
-        }
-        crash::point("mount: row");
-        if let Err(error) = attach(&source, &path) {
-            volume.mounted_for.retain(|user| *user != container);
-            state.write(|tx| tx.volumes().put(&volume))?;
-            return Err(error);
-        }
-    }
-    Ok(Mounted { volume, path, _lock: lock })
-}
-
-/// Ends a container's use of a volume; after the last one what was mounted at `_data` is unmounted. A volume that is
-/// gone, or that the container doesn't use, is no error.
-pub fn unmount(state: &State, name: &VolumeName, container: Id) -> Result<(), Error> {
-    let found = state.read(|tx| tx.volumes().get(name.as_str()))?;
-    if found.is_none_or(|volume| volume.mounted_for.is_empty()) {
-        return Ok(());
-    }
-    let _lock = state.lock("volume", name.as_str())?;
-    end_uses(state, name, |user| user == container).map(drop)
-}
-
-/// Ends the uses of containers that are gone. The caller holds the volume's lock.
-pub(crate) fn forget_dead_users(state: &State, name: &VolumeName) -> Result<bool, Error> {
-    end_uses(state, name, |_| false)
-}
-
-/// Takes users from the row, those that `ended` names and those that are dead; the mount goes before the last user, so
-/// that a crash in between leaves somebody who ends it again. Says whether anything changed.
-fn end_uses(state: &State, name: &VolumeName, ended: impl Fn(Id) -> bool) -> Result<bool, Error> {
-    let Some(mut volume) = state.read(|tx| tx.volumes().get(name.as_str()))? else { return Ok(false) };
-    let before = volume.mounted_for.clone();
-    let mut alive = Vec::new();
-    for user in &before {
-        if !ended(*user) && is_alive(state, *user)? {
-            alive.push(*user);
-        }
-    }
-    if alive == before {
-        return Ok(false);
-    }
-    if alive.is_empty() {
-        detach(&data_path(state, name))?;
-    }
-    crash::point("unmount: detached");
-    volume.mounted_for = alive;
-    state.write(|tx| tx.volumes().put(&volume))?;
-    Ok(true)
-}
-
-/// Whether a container runs, or is being started or stopped right now.
-fn is_alive(state: &State, container: Id) -> Result<bool, Error> {
-    let row = state.read(|tx| tx.containers().get(&container.hex()))?;
-    Ok(match row {
-        None => false,
-        Some(row) if row.running => true,
-        Some(_) => state.try_lock("container", &container.hex())?.is_none(),
-    })
-}
-
-/// Unmounts what a volume that no container refers to still has at its `_data`.
-pub(crate) fn release(state: &State, volume: &VolumeRow) -> Result<(), Error> {
-    match LocalSource::of(volume) {
-        Ok(LocalSource::Directory) => Ok(()),
-        _ => detach(&data_path(state, &volume.name)),
-    }
-}
-
 /// Mounts a source at `_data`, unless that is done already.
-pub(crate) fn attach(source: &LocalSource, path: &Path) -> Result<(), Error> {
+fn attach(source: &LocalSource, path: &Path) -> Result<(), Error> {
     let mounted = is_mount_point(path)?;
     let failed = |device: &Path, error: Errno| Error::Mount {
         path: path.to_owned(),
@@ -260,7 +177,7 @@ pub(crate) fn attach(source: &LocalSource, path: &Path) -> Result<(), Error> {
 }
 
 /// Unmounts what lies over `_data`, if anything does.
-pub(crate) fn detach(path: &Path) -> Result<(), Error> {
+fn detach(path: &Path) -> Result<(), Error> {
     while path.exists() && is_mount_point(path)? {
         match rustix::mount::unmount(path, UnmountFlags::NOFOLLOW) {
             // Somebody on the host stands in it; it goes when he leaves.
@@ -270,12 +187,4 @@ pub(crate) fn detach(path: &Path) -> Result<(), Error> {
         .map_err(|error| Error::io("unmount", path, error))?;
     }
     Ok(())
-}
-
-/// Whether something is mounted at this very path.
-pub(crate) fn is_mount_point(path: &Path) -> Result<bool, Error> {
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    let stat =
-        rustix::fs::statx(CWD, path, flags, StatxFlags::BASIC_STATS).map_err(|error| Error::io("stat", path, error))?;
-    Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }

@@ -5,7 +5,7 @@
 
 use crate::Error;
 use orlop_model::VolumeName;
-use rustix::fs::{AtFlags, CWD, StatxFlags};
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -123,6 +123,14 @@ fn processes() -> Result<Vec<String>, Error> {
     let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
     let numeric = |name: &OsString| name.as_bytes().iter().all(u8::is_ascii_digit);
     Ok(names.filter(numeric).filter_map(|name| name.into_string().ok()).collect())
+}
+
+/// Whether something is mounted at this very path.
+pub(crate) fn is_mount_point(path: &Path) -> Result<bool, Error> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let stat =
+        rustix::fs::statx(CWD, path, flags, StatxFlags::BASIC_STATS).map_err(|error| Error::io("stat", path, error))?;
+    Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Finishing or undoing what a dead process has begun.
 
 use crate::store::volume_path;
-use crate::{Error, create, first_use, local, remove, trash};
+use crate::{Error, create, first_use, mount, remove, trash};
 use orlop_model::VolumeName;
 use orlop_state::rows::volume::VolumePhase;
 use orlop_state::{State, VolumeRow};
@@ -21,7 +21,7 @@ pub fn recover(state: &State) -> Result<usize, Error> {
             settle(state, &volume.name)?;
             settled += 1;
         }
-        settled += usize::from(local::forget_dead_users(state, &volume.name)?);
+        settled += usize::from(mount::forget_dead_users(state, &volume.name)?);
     }
     if settled > 0 {
         // A removal without the trash, finished above, has put something there to be deleted.

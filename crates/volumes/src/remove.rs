@@ -2,7 +2,7 @@
 
 use crate::recover::settle;
 use crate::store::{data_path, users, volume_path};
-use crate::{Error, crash, local, mounted, trash};
+use crate::{Error, crash, mount, mounted, trash};
 use orlop_model::{Id, Timestamp, VolumeName};
 use orlop_state::rows::trash::TrashContent;
 use orlop_state::rows::volume::VolumePhase;
@@ -36,7 +36,7 @@ pub fn remove(state: &State, name: &VolumeName, options: RemoveVolume) -> Result
         return if options.force { Ok(Removal::Missing) } else { Err(Error::NoSuchVolume(name.clone())) };
     };
     refuse_while_used(state, &volume)?;
-    local::release(state, &volume)?;
+    mount::release(state, &volume)?;
     mounted::refuse(name, &data_path(state, name))?;
 
     let id = Id::random();

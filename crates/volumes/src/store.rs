@@ -1,7 +1,7 @@
 //! Where volumes lie, and what is known about them.
 
 use crate::Error;
-use crate::local::LocalSource;
+use crate::driver::driver_of;
 use orlop_model::filter::Filters;
 use orlop_model::{Id, VolumeName};
 use orlop_state::rows::volume::VolumePhase;
@@ -108,6 +108,16 @@ pub fn unused(tx: &ReadTx<'_>) -> Result<Vec<VolumeRow>, Error> {
     Ok(rows)
 }
 
+/// Makes sure that a container may refer to these volumes: for the transaction that inserts its row. The first that is
+/// gone is an error; whoever creates volumes as they are needed then creates it again, since a prune came in between.
+pub fn require(tx: &ReadTx<'_>, names: &[VolumeName]) -> Result<(), Error> {
+    for name in names {
+        let row = tx.volumes().get(name.as_str())?;
+        row.filter(is_visible).ok_or_else(|| Error::NoSuchVolume(name.clone()))?;
+    }
+    Ok(())
+}
+
 fn used_names(tx: &ReadTx<'_>) -> Result<BTreeSet<VolumeName>, Error> {
     Ok(tx.containers().list()?.into_iter().flat_map(|row| row.volumes).collect())
 }
@@ -117,12 +127,16 @@ pub(crate) fn users(tx: &ReadTx<'_>, name: &VolumeName) -> Result<Vec<Id>, Error
     Ok(tx.containers().using_volume(name)?)
 }
 
-/// How much a volume holds, walked. None for one that only stands for a device or for memory.
+/// How much a volume holds, walked. None for one that only stands for a device or for memory, and for one that was
+/// removed meanwhile.
 pub fn usage(state: &State, row: &VolumeRow) -> Result<Option<TreeUsage>, Error> {
-    if LocalSource::of(row)? != LocalSource::Directory {
+    if driver_of(row)?.needs_mount(row)? {
         return Ok(None);
     }
-    Ok(Some(tree_usage(open_directory(&data_path(state, &row.name))?)?))
+    match open_directory(&data_path(state, &row.name)) {
+        Err(error) if error.is(rustix::io::Errno::NOENT) => Ok(None),
+        directory => Ok(Some(tree_usage(directory?)?)),
+    }
 }
 
 /// Writes `volume.json` into a volume's directory.

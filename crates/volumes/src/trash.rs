@@ -31,11 +31,24 @@ pub(crate) fn aside_path(state: &State, id: Id) -> PathBuf {
 /// For the engine's writable layers too: intent in the container's row, this, then one transaction that deletes the
 /// row and inserts the [`TrashRow`].
 pub fn take_in(state: &State, id: Id, from: &Path, what: &str) -> Result<(), Error> {
-    let trash = state.root().join("trash");
-    durable::make_directory(&trash, 0o700)?;
-    durable::rename_new(from, &path(state, id)).map_err(|error| {
+    let trash = make_ready(state)?;
+    let moved = match durable::rename_new(from, &path(state, id)) {
+        // One more name may need one more block. Giving up the reserve is what it is for; tend makes it again.
+        Err(error) if error.is(Errno::NOSPC) && std::fs::remove_file(state.root().join("reserve")).is_ok() => {
+            durable::rename_new(from, &path(state, id))
+        }
+        moved => moved,
+    };
+    moved.map_err(|error| {
         if error.is(Errno::XDEV) { Error::TrashElsewhere { name: what.to_owned(), trash } } else { error.into() }
     })
+}
+
+/// Makes the trash itself, which has to be there before the disk is full.
+pub(crate) fn make_ready(state: &State) -> Result<PathBuf, Error> {
+    let trash = state.root().join("trash");
+    durable::make_directory(&trash, 0o700)?;
+    Ok(trash)
 }
 
 pub(crate) fn take_aside(state: &State, id: Id, from: &Path) -> Result<(), Error> {

@@ -34,3 +34,13 @@ fn creating_removing_and_filling_one_name_at_once() {
     recover(&world.state).unwrap();
     world.check();
 }
+
+/// Containers that come and go with an anonymous-looking volume while others prune all: nobody sees an error, and no
+/// container refers to a volume that is gone.
+#[test]
+fn running_and_pruning_at_once() {
+    let (world, content) = (World::new(), make_content());
+    crowd(&world, content.path(), &["run", "prune"]);
+    recover(&world.state).unwrap();
+    world.check();
+}

@@ -28,6 +28,11 @@ fn child() {
                 Ok(_) | Err(Error::NoSuchVolume(_)) => {}
                 Err(error) => panic!("{error}"),
             },
+            "run" => (0..5).for_each(|_| run(&state, &content)),
+            "prune" => (0..5).for_each(|_| {
+                let plan = plan_prune(&state, true, &Default::default()).unwrap();
+                prune(&state, plan).unwrap();
+            }),
             "use" => {
                 // What fifty containers that start at once do.
                 create(&state, request("data", &[])).unwrap();
@@ -44,6 +49,33 @@ fn child() {
             other => panic!("unknown verb {other}"),
         }
     }
+}
+
+/// What the engine does for `run -v data:/data`, in its order.
+fn run(state: &State, content: &Path) {
+    let id = Id::random();
+    let row = |running| container_row(id, "data", running);
+    loop {
+        create(state, request("data", &[])).unwrap();
+        let inserted = state.write(|tx| {
+            require(tx, &[name("data")])?;
+            Ok::<_, Error>(tx.table::<TestContainer>().insert(&row(false))?)
+        });
+        match inserted {
+            Ok(()) => break,
+            Err(Error::NoSuchVolume(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let mounted = mount(state, &name("data"), id).unwrap();
+    let opened = orlop_sys::path::open_directory(content).unwrap();
+    initialise(state, &mounted, first_use_options(&opened)).unwrap();
+    assert!(is_whole(&mounted.path));
+    drop(mounted);
+    state.write(|tx| tx.table::<TestContainer>().put(&row(true))).unwrap();
+    assert!(is_whole(&data_path(state, &name("data"))));
+    unmount(state, &name("data"), id).unwrap();
+    state.write(|tx| tx.containers().delete(&id.hex())).unwrap();
 }
 
 pub(super) fn command(root: &Path, content: &Path, verbs: &str, kill_at: &str) -> Command {

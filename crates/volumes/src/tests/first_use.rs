@@ -157,9 +157,9 @@ fn a_full_disk_leaves_the_volume_empty_and_removal_works() {
     assert_eq!(names(&root.join("volumes")), ["other", "small"]);
     assert!(state.read(|tx| tx.volumes().get("new")).unwrap().is_none());
     recover(&state).unwrap();
-    // The trash directory was never made on this disk; removal must do with what is there.
-    let removal = remove(&state, &name("other"), RemoveVolume { force: false, now: true });
-    assert!(matches!(removal, Ok(Removal::Deleted(_))), "{removal:?}");
+    let removal = remove(&state, &name("other"), RemoveVolume { force: false, now: false });
+    assert!(matches!(removal, Ok(Removal::Trashed(_))), "{removal:?}");
+    assert_eq!(trash::empty(&state, |_| true).unwrap().0.len(), 1);
     std::fs::remove_file(filler).unwrap();
     std::fs::remove_file(disk.path().join("half")).unwrap();
     assert!(matches!(initialise_from(&state, "small", content.path()), Ok(FirstUse::Copied(_))));
