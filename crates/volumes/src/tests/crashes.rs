@@ -240,3 +240,31 @@ fn a_symlink_put_into_a_half_filled_volume_leads_nowhere() {
     assert_eq!(std::fs::read(outside.path().join("file-1")).unwrap(), b"host");
     world.check();
 }
+
+/// Killed at any moment, not only at the points that somebody thought of.
+#[test]
+fn kills_at_any_moment() {
+    let (world, content) = (World::new(), make_content());
+    let verbs = "create,initialise,remove,restore,remove,create,initialise,remove-now,create,remove,empty";
+    for round in 0..60u64 {
+        let mut child = command(world.path(), content.path(), verbs, "")
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        // The verbs take some 40 ms after 10 ms of start.
+        std::thread::sleep(std::time::Duration::from_micros(8_000 + round * 700));
+        let _ = child.kill();
+        child.wait().unwrap();
+        recover(&world.state).unwrap();
+        world.check();
+        let data = world.data("data");
+        assert!(!data.exists() || names(&data).is_empty() || is_whole(&data), "round {round}");
+        for row in trash::list(&world.state).unwrap() {
+            let data = trash::path(&world.state, row.id).join("_data");
+            assert!(names(&data).is_empty() || is_whole(&data), "round {round}");
+        }
+        trash::empty(&world.state, |_| true).unwrap();
+        remove(&world.state, &name("data"), RemoveVolume { force: true, now: true }).unwrap();
+    }
+}
