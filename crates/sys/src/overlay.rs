@@ -5,15 +5,13 @@
 //! short names relative to a directory.
 
 use crate::Error;
-use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, fsconfig_create, fsconfig_set_string,
-    fsmount, fsopen, mount, move_mount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount,
 };
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 /// The kernel's own limit of lower layers (OVL_MAX_STACK).
@@ -41,7 +39,7 @@ pub struct Overlay {
 /// What came of an attempt by the new mount API.
 #[derive(Debug)]
 pub enum Attempt {
-    /// The mount, not attached anywhere yet.
+    /// The mount, not attached anywhere yet: [`crate::mount::attach`] does that.
     Mounted(OwnedFd),
     /// This kernel, or the length of a path, wants mount(2): the reason.
     UseMount2(Error),
@@ -76,20 +74,15 @@ fn configure(overlay: &Overlay) -> Result<OwnedFd, Error> {
     for lower in &overlay.lower {
         set("lowerdir+", lower.as_os_str())?;
     }
-    set("upperdir", overlay.upper.as_os_str())?;
-    set("workdir", overlay.work.as_os_str())?;
+    // Unlike the value of `lowerdir+`, these two are unescaped by the kernel.
+    set("upperdir", &escaped(&overlay.upper))?;
+    set("workdir", &escaped(&overlay.work))?;
     for (key, value) in &overlay.options {
         set(key, OsStr::new(value))?;
     }
     fsconfig_create(&context).map_err(|error| Error::io("mount overlay", &overlay.upper, error))?;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
         .map_err(|error| Error::io("fsmount overlay", &overlay.upper, error))
-}
-
-/// Attaches a mount that [`open`] made.
-pub fn attach(mount: OwnedFd, target: &Path) -> Result<(), Error> {
-    move_mount(&mount, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .map_err(|error| Error::io("move_mount", target, error))
 }
 
 /// Mounts an overlay by mount(2). `overlay.lower` may be names relative to `directory`, short enough for one page.
@@ -139,6 +132,12 @@ fn escape(path: &Path, options: &mut Vec<u8>) {
         }
         options.push(byte);
     }
+}
+
+fn escaped(path: &Path) -> OsString {
+    let mut value = Vec::with_capacity(path.as_os_str().len());
+    escape(path, &mut value);
+    OsString::from_vec(value)
 }
 
 /// Gives the calling thread a working directory, root and umask of its own (unshare(2) with CLONE_FS). It can't be

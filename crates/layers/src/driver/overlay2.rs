@@ -124,14 +124,11 @@ impl Overlay2 {
 
     /// Where this layer is mounted among these mounts.
     fn find<'a>(&self, id: Id, mounts: &'a [MountInfo]) -> impl Iterator<Item = &'a MountInfo> + use<'a> {
-        let upper = format!("/{}/diff", id.hex()).into_bytes();
+        // The kernel writes them one behind the other. A path may hold commas, so nothing is split at them.
+        let upper = format!("/{}/diff,workdir=", id.hex()).into_bytes();
         mounts.iter().filter(move |mount| {
-            mount.file_system == "overlay"
-                && mount
-                    .super_options
-                    .as_bytes()
-                    .split(|&byte| byte == b',')
-                    .any(|option| option.strip_prefix(b"upperdir=").is_some_and(|path| path.ends_with(&upper)))
+            let options = mount.super_options.as_bytes();
+            mount.file_system == "overlay" && options.windows(upper.len()).any(|part| part == upper)
         })
     }
 
