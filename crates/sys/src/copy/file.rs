@@ -67,10 +67,12 @@ impl FileCopier {
             Ok(()) => Ok(true),
             Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::IO)) => Err(error),
             // Another file system, or one without shared blocks; it will say the same about every file.
-            Err(_) => {
+            Err(Errno::XDEV | Errno::OPNOTSUPP | Errno::NOTTY | Errno::NOSYS) => {
                 self.can_clone.store(false, Ordering::Relaxed);
                 Ok(false)
             }
+            // This file can't (btrfs: one with checksums into one without).
+            Err(_) => Ok(false),
         }
     }
 
