@@ -29,7 +29,7 @@ pub struct FirstUseOptions<'a> {
     pub content: Option<BorrowedFd<'a>>,
     /// The target, for errors.
     pub target: &'a str,
-    /// `volume-nocopy`: the volume stays as it is.
+    /// `volume-nocopy`: nothing is taken over from the image.
     pub no_copy: bool,
     /// The container's user and group. They own the root of an empty volume that would be root's, when the image has
     /// nothing at the target. None leaves it as it is.
@@ -54,21 +54,22 @@ pub enum FirstUse {
 /// Whatever fails, the volume is empty again; a full disk is an error of the kind NoSpace.
 pub fn initialise(state: &State, mounted: &Mounted, options: FirstUseOptions<'_>) -> Result<FirstUse, Error> {
     let volume = &mounted.volume;
-    let content = match options.content {
-        Some(content) if !options.no_copy => Some(open_content(volume, content, options.target)?),
-        _ => None,
-    };
+    let content = options.content.map(|content| open_content(volume, content, options.target)).transpose()?;
     let data = open_data(&mounted.path)?;
     if !is_empty(&data, &mounted.path)? {
         return Ok(FirstUse::Nothing);
     }
+    let bare = match &content {
+        Some(content) => is_empty(content, Path::new(options.target))?,
+        None => true,
+    };
     let filled = match content {
-        Some(content) if !is_empty(&content, Path::new(options.target))? => fill(state, mounted, &content, &data),
-        Some(content) => copy_root(&content, &data, &mounted.path).map(|()| FirstUse::Root),
-        None => Ok(FirstUse::Nothing),
+        Some(content) if !bare && !options.no_copy => fill(state, mounted, &content, &data),
+        Some(content) if !options.no_copy => copy_root(&content, &data, &mounted.path).map(|()| FirstUse::Root),
+        _ => Ok(FirstUse::Nothing),
     };
     let filled = filled.map_err(|error| Error::Initialise { name: volume.name.clone(), source: Box::new(error) })?;
-    if let (FirstUse::Nothing | FirstUse::Root, Some(owner)) = (filled, options.owner) {
+    if let (true, Some(owner)) = (bare, options.owner) {
         give_root_to(&data, &mounted.path, owner)?;
     }
     Ok(filled)
@@ -171,8 +172,8 @@ fn fill_aside(names: &Names, content: &OwnedFd) -> Result<FirstUse, Error> {
     let stats = copy_tree(content, open_data(&names.filling)?, CONTENT)?;
     crash::point("initialise: copied");
     durable::sync_file_system(&names.filling)?;
-    // Under this name it is known to be complete.
-    durable::rename(&names.filling, &names.filled)?;
+    // Under this name it is known to be complete. The sync of the exchange covers it; the two can't change places.
+    std::fs::rename(&names.filling, &names.filled).map_err(|error| Error::io("rename", &names.filling, error))?;
     crash::point("initialise: complete");
     durable::exchange(&names.filled, &names.data)?;
     crash::point("initialise: exchanged");

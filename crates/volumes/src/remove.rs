@@ -63,6 +63,28 @@ pub fn remove(state: &State, name: &VolumeName, options: RemoveVolume) -> Result
     Ok(Removal::Deleted(trash::delete(state, id)?.unwrap_or(0)))
 }
 
+/// Takes back a volume that the caller has created for something that failed after all. Somebody else may have found it
+/// meanwhile: one that is used, or that holds anything, stays. Says whether it is gone.
+pub fn undo_create(state: &State, name: &VolumeName) -> Result<bool, Error> {
+    let path = data_path(state, name);
+    // A container that comes after this look is found by the removal; one that came and went has left its files.
+    if std::fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Ok(false);
+    }
+    match remove(state, name, RemoveVolume { force: true, now: false }) {
+        Ok(Removal::Trashed(id)) => {
+            let path = trash::path(state, id).join("_data");
+            if std::fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_none()) {
+                trash::delete(state, id)?;
+            }
+            Ok(true)
+        }
+        Ok(_) => Ok(true),
+        Err(Error::InUse { .. } | Error::MountedElsewhere { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 fn refuse_while_used(state: &State, volume: &VolumeRow) -> Result<(), Error> {
     let name = &volume.name;
     let containers = state.read(|tx| users(tx, name))?;

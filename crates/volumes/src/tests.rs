@@ -205,6 +205,10 @@ fn measurements() {
     each("recover", 20, &|_| assert_eq!(recover(&world.state).unwrap(), 0));
     each("inspect", 200, &|index| drop(inspect(&world.state, &name(&format!("volume-{index}"))).unwrap()));
     each("mount", 200, &|index| drop(mount(&world.state, &name(&format!("volume-{index}")), Id::random()).unwrap()));
+    let small = make_content();
+    each("first use of 43 entries", 50, &|index| {
+        world.initialise(&format!("volume-{index}"), small.path()).unwrap();
+    });
     each("remove", 200, &|index| assert!(world.remove(&format!("volume-{index}")).is_ok()));
     let start = Instant::now();
     trash::empty(&world.state, |_| true).unwrap();

@@ -28,7 +28,7 @@ fn nocopy_an_empty_directory_and_nothing_at_all() {
         (stat.uid(), stat.gid())
     };
     let whole = orlop_sys::path::open_directory(content.path()).unwrap();
-    let options = FirstUseOptions { no_copy: true, ..first_use_options(&whole) };
+    let options = FirstUseOptions { no_copy: true, owner: Some((1, 1)), ..first_use_options(&whole) };
     assert_eq!(initialise(&world.state, &mounted, options).unwrap(), FirstUse::Nothing);
     assert_eq!(owner(&mounted), (0, 0));
     let nothing = FirstUseOptions { content: None, owner: Some((999, 998)), ..options };

@@ -111,6 +111,27 @@ fn now_deletes_for_good() {
 }
 
 #[test]
+fn a_creation_is_taken_back_unless_somebody_has_begun_to_use_it() {
+    let world = World::new();
+    for (use_it, gone) in [("no", true), ("files", false), ("container", false)] {
+        world.create("data");
+        let id = Id::random();
+        match use_it {
+            "files" => std::fs::write(world.data("data").join("file"), b"").unwrap(),
+            "container" => world.put_container(id, "data", false),
+            _ => {}
+        }
+        assert_eq!(undo_create(&world.state, &name("data")).unwrap(), gone, "{use_it}");
+        assert_eq!(get(&world.state, &name("data")).is_err(), gone, "{use_it}");
+        assert!(trash::list(&world.state).unwrap().is_empty());
+        world.remove_container(id);
+        remove(&world.state, &name("data"), RemoveVolume { force: true, now: true }).unwrap();
+    }
+    assert!(undo_create(&world.state, &name("data")).unwrap());
+    world.check();
+}
+
+#[test]
 fn a_volume_that_a_container_refers_to_stays() {
     let world = World::new();
     world.create("data");
