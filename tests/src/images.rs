@@ -198,7 +198,10 @@ impl Images {
     }
 
     /// The interpreter with its standard library: it can lock, map and watch files, which busybox can't.
-    fn python(&self) -> io::Result<Layer> {
+    ///
+    /// # Errors
+    /// When it is not installed.
+    pub fn python(&self) -> io::Result<Layer> {
         let binary = std::fs::canonicalize("/usr/bin/python3")?;
         let name = binary.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let mut files: BTreeMap<String, PathBuf> = libraries(&binary)?.into_iter().collect();

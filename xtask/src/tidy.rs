@@ -220,9 +220,7 @@ mod tests {
             forbidden_imports(&edges(&[("mounts", &["volumes", "layers", "state", "model", "sys"])])),
             Vec::<String>::new()
         );
-        for (name, import) in
-            [("runtime", "state"), ("model", "sys"), ("state", "volumes"), ("cli", "volumes")]
-        {
+        for (name, import) in [("runtime", "state"), ("model", "sys"), ("state", "volumes"), ("cli", "volumes")] {
             assert_eq!(forbidden_imports(&edges(&[(name, &[import])])), [format!("{name} must not import {import}")]);
         }
         assert!(forbidden_imports(&edges(&[("utils", &[])]))[0].contains("no rule"));

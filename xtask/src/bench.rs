@@ -1,5 +1,0 @@
-//! Being built.
-use crate::Outcome;
-pub fn run(_groups: &[&str]) -> Outcome {
-    Ok(())
-}
