@@ -28,9 +28,9 @@ pub enum Error {
     },
     /// The driver is neither built in nor a plugin that is installed.
     #[error(
-        "create {name}: error looking up volume plugin {driver}: plugin \"{driver}\" not found; a plugin is installed \
-         by running it so that it listens on /run/docker/plugins/{driver}.sock, and plugins are not used by this \
-         version yet"
+        "create {name}: error looking up volume plugin {driver}: plugin \"{driver}\" not found; a plugin is installed by \
+         running its daemon, which puts a socket into /run/docker/plugins, and this version can use none yet: leave \
+         the driver away, or use \"local\""
     )]
     NoSuchDriver {
         /// The volume.

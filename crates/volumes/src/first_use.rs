@@ -1,8 +1,8 @@
 //! The first use of a volume: what the image has at the mount's target is copied in.
 //!
 //! Only an empty volume is filled, and it is filled completely or stays empty. A plain `_data` that nothing has mounted
-//! is filled aside and exchanged. What is mounted (a device, memory, or a plain `_data` in a container that runs) can't
-//! be exchanged; it is filled in place, after a list of all paths to be made was written, by which a failure or the
+//! is filled aside and replaced. What is mounted (a device, memory, or a plain `_data` in a container that runs) can't
+//! be replaced; it is filled in place, after a list of all paths to be made was written, by which a failure or the
 //! next user cleans it.
 
 use crate::driver::driver_of;
@@ -150,9 +150,7 @@ fn fill(state: &State, mounted: &Mounted, content: &OwnedFd, data: &OwnedFd) -> 
 struct Names {
     data: PathBuf,
     filling: PathBuf,
-    filled: PathBuf,
     list: PathBuf,
-    lost: PathBuf,
 }
 
 impl Names {
@@ -160,9 +158,7 @@ impl Names {
         Self {
             data: volume.join("_data"),
             filling: volume.join(format!(".filling-{id}")),
-            filled: volume.join(format!(".filled-{id}")),
             list: volume.join(format!(".filling-{id}.list")),
-            lost: volume.join(format!(".lost-{id}")),
         }
     }
 }
@@ -172,20 +168,17 @@ fn fill_aside(names: &Names, content: &OwnedFd) -> Result<FirstUse, Error> {
     let stats = copy_tree(content, open_data(&names.filling)?, CONTENT)?;
     crash::point("initialise: copied");
     durable::sync_file_system(&names.filling)?;
-    // Under this name it is known to be complete. The sync of the exchange covers it; the two can't change places.
-    std::fs::rename(&names.filling, &names.filled).map_err(|error| Error::io("rename", &names.filling, error))?;
-    crash::point("initialise: complete");
-    durable::exchange(&names.filled, &names.data)?;
-    crash::point("initialise: exchanged");
-    match rustix::fs::rmdir(&names.filled) {
+    crash::point("initialise: synced");
+    // rename(2) puts a directory in the place of an empty one in one step, and refuses when that isn't empty. (Unlike
+    // RENAME_EXCHANGE it works on every file system and leaves nothing behind that could hold somebody's files.)
+    match durable::rename(&names.filling, &names.data) {
         Ok(()) => Ok(FirstUse::Copied(stats)),
         // Somebody on the host has written into the volume meanwhile: it wasn't empty after all, and his files count.
-        Err(Errno::NOTEMPTY | Errno::EXIST) => {
-            durable::exchange(&names.filled, &names.data)?;
-            remove_tree(&names.filled)?;
+        Err(error) if error.is(Errno::NOTEMPTY) || error.is(Errno::EXIST) => {
+            remove_tree(&names.filling)?;
             Ok(FirstUse::Nothing)
         }
-        Err(error) => Err(Error::io("remove directory", &names.filled, error)),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -201,22 +194,11 @@ fn fill_in_place(names: &Names, content: &OwnedFd, data: &OwnedFd) -> Result<Fir
     Ok(FirstUse::Copied(stats))
 }
 
-/// Makes a volume empty again whose first use was not finished, and ready for the next. One that was filled but not
-/// told of stays filled. The caller holds the lock.
+/// Makes a volume empty again whose first use was not finished, and ready for the next. One that was filled aside and
+/// has got its new `_data` stays filled. The caller holds the lock.
 pub(crate) fn undo(state: &State, volume: &VolumeRow, id: Id) -> Result<(), Error> {
     let names = Names::new(&volume_path(state, &volume.name), id);
     remove_tree(&names.filling)?;
-    match rustix::fs::rmdir(&names.filled) {
-        // Gone, or the former `_data` after the exchange.
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(Errno::NOTEMPTY | Errno::EXIST) if is_empty(&open_data(&names.data)?, &names.data)? => {
-            remove_tree(&names.filled)?;
-        }
-        // Somebody on the host has written into the volume meanwhile. Which of the two holds his files can't be told
-        // after a crash, so neither is deleted.
-        Err(Errno::NOTEMPTY | Errno::EXIST) => durable::rename_new(&names.filled, &names.lost)?,
-        Err(error) => return Err(Error::io("remove directory", &names.filled, error)),
-    }
     match std::fs::read(&names.list) {
         Ok(bytes) => {
             if let Some(list) = List::from_bytes(&bytes) {
@@ -344,4 +326,32 @@ fn is_directory(parent: &OwnedFd, entry: &rustix::fs::DirEntry) -> Result<bool, 
     }
     let stat = rustix::fs::statat(parent, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(FileType::from_raw_mode(stat.st_mode).is_dir())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_writes_meanwhile_counts() {
+        let volume = tempfile::tempdir_in("/var/tmp").unwrap();
+        let content = tempfile::tempdir_in("/var/tmp").unwrap();
+        std::fs::write(content.path().join("file"), b"image").unwrap();
+        let names = Names::new(volume.path(), Id::random());
+        std::fs::create_dir(&names.data).unwrap();
+        std::fs::write(names.data.join("file"), b"host").unwrap();
+        let filled = fill_aside(&names, &open_data(content.path()).unwrap()).unwrap();
+        assert_eq!(filled, FirstUse::Nothing);
+        assert_eq!(std::fs::read(names.data.join("file")).unwrap(), b"host");
+        assert_eq!(std::fs::read_dir(volume.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_list_is_read_as_it_was_written() {
+        let paths = vec![b"a/".to_vec(), b"a/new\nline\xff".to_vec()];
+        let list = List { uid: 1, gid: 2, mode: 0o1755, paths: paths.clone() };
+        let read = List::from_bytes(&list.to_bytes()).unwrap();
+        assert_eq!((read.uid, read.gid, read.mode, read.paths), (1, 2, 0o1755, paths));
+        assert!(List::from_bytes(b"").is_none());
+    }
 }
