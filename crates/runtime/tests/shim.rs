@@ -1,0 +1,1 @@
+//! The shim with a real runc.
