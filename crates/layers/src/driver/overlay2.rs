@@ -16,10 +16,11 @@ use super::{Driver, DriverKind, create_directory, lock, read_lower, visible, wri
 use crate::{Error, Result};
 use orlop_model::Id;
 use orlop_sys::copy::remove_tree;
-use orlop_sys::mount::{MountInfo, attach, mount_info, mount_info_of_all_namespaces, unmount};
+use orlop_sys::mount::{MountInfo, attach, mount_info, mount_info_of, unmount};
 use orlop_sys::overlay::{self, Attempt, MAX_LOWER, Overlay, mount2};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, XattrFlags, major, minor, statat};
 use rustix::io::Errno;
+use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -143,10 +144,30 @@ impl Overlay2 {
         Ok(self.find(id, mounts).any(|mount| mount.device == device))
     }
 
-    /// A mount of this layer that another namespace has and this one has not.
+    /// A process in another mount namespace that has this layer mounted.
+    ///
+    /// A process that may not be looked into has more rights than this one, so it is no container of ours, and what it
+    /// sees is not ours to judge.
     fn mounted_elsewhere(&self, id: Id) -> Result<Option<u32>> {
-        let namespaces = mount_info_of_all_namespaces()?;
-        Ok(namespaces.iter().find(|namespace| self.find(id, &namespace.mounts).next().is_some()).map(|found| found.pid))
+        let proc = Path::new("/proc");
+        let mut seen = HashSet::new();
+        for entry in std::fs::read_dir(proc).map_err(|error| Error::io("read", proc, error))? {
+            let entry = entry.map_err(|error| Error::io("read", proc, error))?;
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let Ok(namespace) = std::fs::read_link(entry.path().join("ns/mnt")) else { continue };
+            if seen.contains(&namespace) {
+                continue;
+            }
+            // It may have ended since it was listed, and a zombie has no mounts: then another of its namespace counts.
+            let Ok(mounts) = mount_info_of(pid) else { continue };
+            if self.find(id, &mounts).next().is_some() {
+                return Ok(Some(pid));
+            }
+            if !mounts.is_empty() {
+                seen.insert(namespace);
+            }
+        }
+        Ok(None)
     }
 }
 

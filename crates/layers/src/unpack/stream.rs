@@ -8,7 +8,7 @@ use orlop_model::Digest;
 use sha2::{Digest as _, Sha256};
 use std::io::{BufRead, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 use zstd::zstd_safe::DParameter;
 
@@ -18,15 +18,11 @@ const CHUNK: usize = 256 << 10;
 /// Chunks waiting for each reader; with those in work at most 3 MiB for a layer.
 const WAITING: usize = 4;
 
-/// Windows of a zstd frame above this are decoded one layer at a time, so that all layers of an image together stay
-/// within one window of [`MAX_WINDOW`].
-const LARGE_WINDOW: u64 = 8 << 20;
-
-/// The largest window of a zstd frame.
+/// The largest window of a zstd frame, and of all that are decoded at a time together.
 const MAX_WINDOW: u64 = 128 << 20;
 
-/// Held while a stream with a large window is decoded.
-static LARGE_WINDOWS: Mutex<()> = Mutex::new(());
+/// Bytes of zstd windows in use; who needs more than is left waits.
+static WINDOWS: (Mutex<u64>, Condvar) = (Mutex::new(0), Condvar::new());
 
 /// What the stream was, known at its end.
 #[derive(Debug)]
@@ -265,9 +261,13 @@ impl<R: Read> Source<R> {
 
     fn zstd(&mut self, sink: &mut Sink, limits: &Limits) -> Result<(), Stop> {
         let damaged = |error: std::io::Error| Error::Archive(format!("damaged zstd stream: {error}"));
-        let mut decoder = Decoder::new().map_err(damaged)?;
-        decoder.set_parameter(DParameter::WindowLogMax(MAX_WINDOW.ilog2())).map_err(damaged)?;
-        let mut large: Option<MutexGuard<'static, ()>> = None;
+        let new = || {
+            let mut decoder = Decoder::new()?;
+            decoder.set_parameter(DParameter::WindowLogMax(MAX_WINDOW.ilog2()))?;
+            Ok(decoder)
+        };
+        let mut decoder = new().map_err(damaged)?;
+        let mut memory = Memory(0);
         let mut chunk = sink.chunk();
         let mut filled = 0;
         let mut between_frames = true;
@@ -277,8 +277,13 @@ impl<R: Read> Source<R> {
                 if header.is_empty() {
                     break;
                 }
-                if large.is_none() && window(header)? > LARGE_WINDOW {
-                    large = Some(LARGE_WINDOWS.lock().unwrap_or_else(PoisonError::into_inner));
+                let needed = window(header)?;
+                if needed > memory.0 {
+                    // Whoever waits holds nothing, so that nobody waits for one who waits.
+                    drop(decoder);
+                    drop(memory);
+                    memory = Memory::take(needed);
+                    decoder = new().map_err(damaged)?;
                 }
             }
             let input = self.tap.fill_buf().map_err(Error::Read)?;
@@ -299,9 +304,28 @@ impl<R: Read> Source<R> {
                 check_ratio(sink.written, self.tap.count, limits)?;
             }
         }
-        drop(large);
         chunk.truncate(filled);
         if filled > 0 { sink.send(chunk) } else { Ok(()) }
+    }
+}
+
+/// A share of the memory for windows, given back when it is dropped.
+struct Memory(u64);
+
+impl Memory {
+    fn take(bytes: u64) -> Self {
+        let used = WINDOWS.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let wait = |used: &mut u64| *used + bytes > MAX_WINDOW;
+        let mut used = WINDOWS.1.wait_while(used, wait).unwrap_or_else(PoisonError::into_inner);
+        *used += bytes;
+        Self(bytes)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        *WINDOWS.0.lock().unwrap_or_else(PoisonError::into_inner) -= self.0;
+        WINDOWS.1.notify_all();
     }
 }
 
@@ -544,6 +568,21 @@ mod tests {
         for stream in [gzip(&vec![0; 8 << 20]), zstd::bulk::compress(&vec![0; 8 << 20], 1).unwrap()] {
             assert!(matches!(read(&stream, &limits), Err(Error::Limit(_))));
         }
+    }
+
+    #[test]
+    fn large_windows_take_turns() {
+        let plain: Vec<u8> =
+            (0..30_000_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(27).unwrap();
+        encoder.write_all(&plain).unwrap();
+        let large = [zstd::bulk::compress(&plain[..1000], 1).unwrap(), encoder.finish().unwrap()].concat();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| assert_eq!(read(&large, &Limits::default()).unwrap().0.len(), plain.len() + 1000));
+            }
+        });
     }
 
     #[test]
