@@ -96,9 +96,8 @@ impl Extended {
                 } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
                     // bsdtar writes both; the other form needs no decoding.
                     let name = percent(name);
-                    if !self.xattrs.contains_key(&name) {
-                        self.xattrs.insert(name, base64(value).ok_or("an extended attribute is not base64")?);
-                    }
+                    let value = base64(value).ok_or("an extended attribute is not base64")?;
+                    self.xattrs.entry(name).or_insert(value);
                 }
             }
         }
