@@ -108,6 +108,17 @@ pub(super) fn serve(file: ShimFile, launcher: OwnedFd, first_client: Option<Owne
     }
 }
 
+/// What the runtime still knows of an earlier run, whose shim was killed, must not be in the way.
+fn make_room(config: &ShimConfig) -> Result<(), Error> {
+    match config.runtime.state(&config.id)? {
+        Some(state) if state.status != "stopped" => {
+            Err(Error::Invalid(format!("container {} is {} already", config.id, state.status)))
+        }
+        Some(_) => config.runtime.delete(&config.id, true),
+        None => Ok(()),
+    }
+}
+
 fn tell(launcher: &OwnedFd, report: &Report) {
     let text = serde_json::to_vec(report).unwrap_or_default();
     // A launcher that was killed doesn't need to know; the container runs all the same.
@@ -117,6 +128,7 @@ fn tell(launcher: &OwnedFd, report: &Report) {
 impl Shim {
     fn start(file: ShimFile, first_client: Option<OwnedFd>) -> Result<Self, Error> {
         let config = file.config;
+        make_room(&config)?;
         // Nothing that is sent to "all of the session" or "everything" ends the shim before its container.
         let kept_away = [libc_signal::CHLD, libc_signal::HUP, libc_signal::INT, libc_signal::QUIT, libc_signal::TERM];
         let signals = SignalFd::new(&kept_away).map_err(Error::io("watch signals for", &config.dir))?;
