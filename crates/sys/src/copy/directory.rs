@@ -3,7 +3,7 @@
 use crate::Error;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -102,6 +102,71 @@ fn open_once(base: BorrowedFd<'_>, path: &Path, resolve: ResolveFlags) -> Result
             result => return result,
         }
     }
+}
+
+/// Below this depth a tree is walked by one thread that climbs by `..`, so that neither memory nor time grow with the
+/// square of the depth. Programs can nest directories without end.
+pub(super) const DEEP: usize = 96;
+
+/// What is done on a walk by [`walk_deep`].
+pub(super) trait DeepWalk {
+    /// Does what is to be done in a directory, and says which of its directories to go into.
+    fn enter(&mut self, directory: &OwnedFd) -> Result<Vec<OsString>, Error>;
+
+    /// After everything below the entry `name` of `above` was walked.
+    fn leave(&mut self, above: &OwnedFd, name: &OsStr) -> Result<(), Error>;
+
+    /// A directory that can't be opened: gone, replaced, a mount point (XDEV), or moved elsewhere while it was walked
+    /// (STALE). Ok skips it; one that was moved ends the walk.
+    fn fail(&mut self, above: &OwnedFd, name: &OsStr, errno: Errno) -> Result<(), Error>;
+}
+
+/// Walks a tree of any depth with two descriptors, never following a symlink and never leaving the mount.
+pub(super) fn walk_deep(top: OwnedFd, walk: &mut impl DeepWalk) -> Result<(), Error> {
+    struct Level {
+        /// The directory's own name in the one above.
+        name: OsString,
+        above: (u64, u64),
+        /// Directories above that are still to be walked.
+        waiting: Vec<OsString>,
+    }
+    let mut levels: Vec<Level> = Vec::new();
+    let mut waiting = walk.enter(&top)?;
+    let mut current = top;
+    loop {
+        if let Some(name) = waiting.pop() {
+            let below = match open_child(&current, &name) {
+                Ok(below) => below,
+                Err(errno) => {
+                    walk.fail(&current, &name, errno)?;
+                    continue;
+                }
+            };
+            let above = stat(&current).map_err(|error| Error::io("stat", shown(&current, Path::new("")), error))?;
+            let below_waiting = walk.enter(&below)?;
+            let waiting_above = std::mem::replace(&mut waiting, below_waiting);
+            levels.push(Level { name, above: identity(&above), waiting: waiting_above });
+            current = below;
+            continue;
+        }
+        let Some(level) = levels.pop() else { return Ok(()) };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let above = rustix::fs::openat(&current, "..", flags, Mode::empty())
+            .map_err(|error| Error::io("open", shown(&current, Path::new("..")), error))?;
+        let now = stat(&above).map_err(|error| Error::io("stat", shown(&above, Path::new("")), error))?;
+        if identity(&now) != level.above {
+            return walk.fail(&above, &level.name, Errno::STALE);
+        }
+        walk.leave(&above, &level.name)?;
+        current = above;
+        waiting = level.waiting;
+    }
+}
+
+/// Opens a directory's own directory `name`, unless something is mounted there (XDEV).
+pub(super) fn open_child(parent: impl AsFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    open_once(parent.as_fd(), Path::new(name), resolve)
 }
 
 /// All entries but `.` and `..`, in the order of their inodes, which is how they lie on the disk.

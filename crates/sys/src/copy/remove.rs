@@ -1,19 +1,15 @@
 //! Deletion of whole trees.
 
-use super::directory::{self, Entry, Root, entries, file_type, identity, stat_at};
+use super::directory::{self, DEEP, DeepWalk, Entry, Root, entries, file_type, open_child, stat_at, walk_deep};
 use super::pool::{self, Stack};
 use crate::Error;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Below this depth a tree is deleted by one thread that climbs by `..`, so that neither memory nor time grow with the
-/// square of the depth. Programs can nest directories without end.
-const DEEP: usize = 96;
 
 /// Deletes what lies at `path`, a tree or a single entry; nothing there is success.
 ///
@@ -90,7 +86,7 @@ fn empty(root: Root<'_>, node: &Arc<Node>, stack: &Stack<Arc<Node>, Error>) -> R
         Err(error) => return Err(root.error(mounted(error), &path, error)),
     };
     if node.depth >= DEEP {
-        empty_deep(opened)?;
+        walk_deep(opened, &mut DeepRemoval)?;
         return finish(root, node);
     }
     for entry in entries(&opened).map_err(|error| root.error("read", &path, error))? {
@@ -144,50 +140,28 @@ fn remove_unless_directory(directory: &OwnedFd, entry: &Entry) -> Result<bool, E
     }
 }
 
-/// Deletes the content of a directory with one descriptor, whatever its depth.
-fn empty_deep(top: OwnedFd) -> Result<(), Error> {
-    struct Level {
-        /// The directory's own name in the one above.
-        name: OsString,
-        above: (u64, u64),
-        /// Directories above that are still to be emptied.
-        waiting: Vec<OsString>,
+/// Deletes a tree that is too deep for the stack of work.
+struct DeepRemoval;
+
+impl DeepWalk for DeepRemoval {
+    fn enter(&mut self, directory: &OwnedFd) -> Result<Vec<OsString>, Error> {
+        remove_files(directory)
     }
-    let fail = |fd: &OwnedFd, name: &OsStr, call, error| Error::io(call, directory::shown(fd, Path::new(name)), error);
-    let mut levels: Vec<Level> = Vec::new();
-    let mut current = top;
-    let mut waiting = remove_files(&current)?;
-    loop {
-        if let Some(name) = waiting.pop() {
-            let below = match open_child(&current, &name) {
-                Err(Errno::NOENT) => continue,
-                below => below.map_err(|error| fail(&current, &name, mounted(error), error))?,
-            };
-            let above = directory::stat(&current).map_err(|error| fail(&current, &name, "stat", error))?;
-            let below_waiting = remove_files(&below)?;
-            levels.push(Level {
-                name,
-                above: identity(&above),
-                waiting: std::mem::replace(&mut waiting, below_waiting),
-            });
-            current = below;
-            continue;
+
+    fn leave(&mut self, above: &OwnedFd, name: &OsStr) -> Result<(), Error> {
+        match rustix::fs::unlinkat(above, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(Error::io("remove directory", directory::shown(above, Path::new(name)), error)),
         }
-        let Some(level) = levels.pop() else { return Ok(()) };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let above = rustix::fs::openat(&current, "..", flags, Mode::empty())
-            .map_err(|error| fail(&current, OsStr::new(".."), "open", error))?;
-        let stat = directory::stat(&above).map_err(|error| fail(&above, &level.name, "stat", error))?;
-        if identity(&stat) != level.above {
-            // Somebody moved the directory while it was deleted; going on would delete elsewhere.
-            return Err(fail(&above, &level.name, "remove a directory that was moved", Errno::STALE));
+    }
+
+    fn fail(&mut self, above: &OwnedFd, name: &OsStr, errno: Errno) -> Result<(), Error> {
+        match errno {
+            Errno::NOENT => Ok(()),
+            // Going on would delete elsewhere.
+            Errno::STALE => Err(Error::io("remove (moved meanwhile)", directory::shown(above, Path::new(name)), errno)),
+            errno => Err(Error::io(mounted(errno), directory::shown(above, Path::new(name)), errno)),
         }
-        match rustix::fs::unlinkat(&above, &level.name, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(fail(&above, &level.name, "remove directory", error)),
-        }
-        current = above;
-        waiting = level.waiting;
     }
 }
 
@@ -201,12 +175,6 @@ fn remove_files(directory: &OwnedFd) -> Result<Vec<OsString>, Error> {
         }
     }
     Ok(directories)
-}
-
-fn open_child(parent: impl AsFd, name: &OsStr) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve)
 }
 
 /// What was tried, for the person who reads that it failed.

@@ -1,12 +1,13 @@
 //! How much a tree holds.
 
-use super::directory::{self, Root, entries, file_type, identity, is_mount_point, stat_at};
+use super::directory::{self, DEEP, DeepWalk, Root, entries, file_type, identity, is_mount_point, stat_at, walk_deep};
 use super::pool::{self, Stack};
 use crate::Error;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 use std::collections::HashSet;
-use std::os::fd::AsFd;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -45,33 +46,72 @@ fn measure(
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => return Ok(()),
         opened => opened.map_err(|error| root.error("open", path, error))?,
     };
-    let mut sum = TreeUsage::default();
-    for entry in entries(&opened).map_err(|error| root.error("read", path, error))? {
-        let stat = match stat_at(&opened, entry.name()) {
-            Err(Errno::NOENT) => continue,
-            stat => stat.map_err(|error| root.error("stat", &path.join(entry.name()), error))?,
-        };
-        if is_mount_point(&stat) {
-            continue;
-        }
-        if file_type(&stat) == FileType::Directory {
-            sum.directories += 1;
-            sum.allocated += stat.stx_blocks * 512;
-            stack.push([path.join(entry.name())]);
-            continue;
-        }
-        sum.files += 1;
-        let counted =
-            stat.stx_nlink > 1 && !linked.lock().unwrap_or_else(PoisonError::into_inner).insert(identity(&stat));
-        if !counted {
-            sum.apparent += stat.stx_size;
-            sum.allocated += stat.stx_blocks * 512;
-        }
+    let mut walk = Walk { linked, sum: TreeUsage::default() };
+    if path.components().count() >= DEEP {
+        walk_deep(opened, &mut walk)?;
+    } else {
+        let directories = walk.measure(&opened)?;
+        stack.push(directories.into_iter().map(|name| path.join(name)));
     }
+    let sum = walk.sum;
     let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
     total.apparent += sum.apparent;
     total.allocated += sum.allocated;
     total.files += sum.files;
     total.directories += sum.directories;
     Ok(())
+}
+
+struct Walk<'a> {
+    linked: &'a Mutex<HashSet<(u64, u64)>>,
+    sum: TreeUsage,
+}
+
+impl Walk<'_> {
+    /// Adds up the entries of one directory; returns its directories.
+    fn measure(&mut self, opened: &OwnedFd) -> Result<Vec<OsString>, Error> {
+        let failed = |call, name: &OsStr, error| Error::io(call, directory::shown(opened, Path::new(name)), error);
+        let mut directories = Vec::new();
+        for entry in entries(opened).map_err(|error| failed("read", OsStr::new(""), error))? {
+            let stat = match stat_at(opened, entry.name()) {
+                Err(Errno::NOENT) => continue,
+                stat => stat.map_err(|error| failed("stat", entry.name(), error))?,
+            };
+            if is_mount_point(&stat) {
+                continue;
+            }
+            if file_type(&stat) == FileType::Directory {
+                self.sum.directories += 1;
+                self.sum.allocated += stat.stx_blocks * 512;
+                directories.push(entry.name().to_owned());
+                continue;
+            }
+            self.sum.files += 1;
+            let counted = stat.stx_nlink > 1
+                && !self.linked.lock().unwrap_or_else(PoisonError::into_inner).insert(identity(&stat));
+            if !counted {
+                self.sum.apparent += stat.stx_size;
+                self.sum.allocated += stat.stx_blocks * 512;
+            }
+        }
+        Ok(directories)
+    }
+}
+
+impl DeepWalk for Walk<'_> {
+    fn enter(&mut self, directory: &OwnedFd) -> Result<Vec<OsString>, Error> {
+        self.measure(directory)
+    }
+
+    fn leave(&mut self, _above: &OwnedFd, _name: &OsStr) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn fail(&mut self, above: &OwnedFd, name: &OsStr, errno: Errno) -> Result<(), Error> {
+        match errno {
+            // Removed, replaced, mounted over or moved since its parent was read.
+            Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::STALE => Ok(()),
+            errno => Err(Error::io("open", directory::shown(above, Path::new(name)), errno)),
+        }
+    }
 }

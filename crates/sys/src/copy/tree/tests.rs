@@ -96,6 +96,37 @@ fn everything_arrives_as_it_was() {
     let (from, to) = (directory(), directory());
     let (from, to) = (from.path(), to.path());
     make_everything(from);
+    check_everything(from, to);
+}
+
+/// As the engine copies out of a container's root file system, whose layers lie below an overlay.
+#[test]
+fn everything_arrives_from_an_overlay() {
+    let (place, to) = (directory(), directory());
+    let path = |name: &str| place.path().join(name);
+    for name in ["lower", "upper", "work", "merged"] {
+        std::fs::create_dir(path(name)).unwrap();
+    }
+    make_everything(&path("lower"));
+    rustix::fs::lremovexattr(path("lower/dir"), "trusted.overlay.opaque").unwrap();
+    let data = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        path("lower").display(),
+        path("upper").display(),
+        path("work").display()
+    );
+    let data = std::ffi::CString::new(data).unwrap();
+    let flags = rustix::mount::MountFlags::empty();
+    if let Err(error) = rustix::mount::mount("overlay", path("merged"), "overlay", flags, data.as_c_str()) {
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), "skipped: can't mount an overlay: {error}");
+        return;
+    }
+    let _mounted = Mounted(path("merged"));
+    check_everything(&path("merged"), to.path());
+}
+
+fn check_everything(from: &Path, to: &Path) {
     let stats = copy(from, to, ALL).unwrap();
     assert_eq!((stats.directories, stats.files, stats.hardlinks, stats.others), (2, 4, 2, 4), "{stats:?}");
     for name in [
@@ -241,6 +272,19 @@ fn usage_agrees_with_du() {
     let du = Command::new("du").args(["-s", "-B1"]).arg(root.path()).output().unwrap();
     let du = String::from_utf8(du.stdout).unwrap();
     assert_eq!(usage.allocated.to_string(), du.split_whitespace().next().unwrap());
+}
+
+#[test]
+fn a_directory_nested_without_end_is_measured_and_deleted() {
+    let root = directory();
+    let mut current = open(root.path());
+    for _ in 0..30_000 {
+        rustix::fs::mkdirat(&current, "nested", Mode::RWXU).unwrap();
+        current = rustix::fs::openat(&current, "nested", OFlags::PATH, Mode::empty()).unwrap();
+    }
+    assert_eq!(tree_usage(open(root.path())).unwrap().directories, 30_000);
+    remove_tree(&root.path().join("nested")).unwrap();
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
 }
 
 /// A tree that changes all the time: every copy succeeds, and nothing outside of it is ever read or deleted.
