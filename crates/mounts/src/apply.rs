@@ -67,8 +67,11 @@ pub fn apply(state: &State, mounts: &[ResolvedMount], place: &Place<'_>) -> Resu
 /// Unmounts all that [`apply`] has mounted below `run_dir`, removes it, and tells the volumes' drivers. Does nothing
 /// when nothing is there. Other mounts of the same sources stay: what is here are clones.
 pub fn release(state: &State, mounts: &[ResolvedMount], container: Id, run_dir: &Path) -> Result<(), Error> {
-    unmount_below(run_dir)?;
-    remove_run_dir(run_dir).map_err(|error| orlop_sys::Error::io("remove", run_dir, error))?;
+    // A directory that isn't there has nothing mounted below it.
+    if run_dir.symlink_metadata().is_ok() {
+        unmount_below(run_dir)?;
+        remove_run_dir(run_dir).map_err(|error| orlop_sys::Error::io("remove", run_dir, error))?;
+    }
     let names: BTreeSet<_> = mounts.iter().filter_map(ResolvedMount::volume).map(|volume| &volume.name).collect();
     for name in names {
         orlop_volumes::unmount(state, name, container)?;
@@ -141,10 +144,11 @@ fn apply_all(state: &State, mounts: &[ResolvedMount], place: &Place<'_>) -> Resu
 fn mount_run_dir(run_dir: &Path) -> Result<(), Error> {
     let io = |error| orlop_sys::Error::io("create directory", run_dir, error);
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(run_dir).map_err(io)?;
+    let mount = kernel::tmpfs("orlop", &["mode=0700", "size=1m"], Changes::NONE)?;
+    kernel::attach(&mount, run_dir)?;
+    // Only now: attached to a shared mount, which /run is on most hosts, it has become shared itself.
     let propagation = Some(kernel::Propagation::Unbindable);
-    let mount = kernel::tmpfs("orlop", &["mode=0700", "size=1m"], Changes { propagation, ..Changes::NONE })?;
-    kernel::attach(mount, run_dir)?;
-    Ok(())
+    Ok(kernel::change(&mount, Changes { propagation, ..Changes::NONE })?)
 }
 
 fn apply_volume(

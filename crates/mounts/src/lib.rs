@@ -23,5 +23,5 @@ mod tmpfs;
 pub use apply::{AppliedKind, AppliedMount, Place, applied_containers, apply, release, rootfs_propagation};
 pub use error::Error;
 pub use lookup::{Entry, entry_in_root};
-pub use resolve::{Inherited, Request, Resolved, resolve};
+pub use resolve::{Inherited, LookAtImage, Request, Resolved, resolve};
 pub use resolved::{MountPoint, Origin, ResolvedKind, ResolvedMount, ResolvedVolume};

@@ -25,8 +25,11 @@ pub struct Request<'a> {
     pub origin: &'a VolumeOrigin,
     /// Looks at a path of the image, where the caller can do that already ([`entry_in_root`](crate::entry_in_root)).
     /// Without it, what it would refuse is refused by [`apply`](crate::apply()), and there are no warnings.
-    pub image_entry: Option<&'a dyn Fn(&str) -> Result<Entry, Error>>,
+    pub image_entry: Option<&'a LookAtImage<'a>>,
 }
+
+/// Says what an image has at an absolute path.
+pub type LookAtImage<'a> = dyn Fn(&str) -> Result<Entry, Error> + 'a;
 
 /// The mounts of another container that `--volumes-from` names.
 #[derive(Clone, Debug)]
@@ -115,6 +118,7 @@ enum DraftKind {
 fn merge(request: &Request<'_>) -> Result<Vec<Draft>, Error> {
     let mut drafts = BTreeMap::new();
     for inherited in request.volumes_from {
+        check_relabel(inherited.flag.relabel, &inherited.flag.container)?;
         // A tmpfs has no content that could be shared.
         let shared = |mount: &&ResolvedMount| !matches!(mount.kind, ResolvedKind::Tmpfs(_));
         for mount in inherited.mounts.iter().filter(shared) {

@@ -220,7 +220,7 @@ pub fn mount_info_of_all_namespaces() -> Result<Vec<Namespace>, Error> {
     let mut namespaces: Vec<Namespace> = Vec::new();
     for entry in std::fs::read_dir(proc).map_err(io)? {
         let Some(pid) = entry.map_err(io)?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let Some(inode) = namespace_of(pid) else { continue };
+        let Some(inode) = namespace_of(pid)? else { continue };
         if namespaces.iter().any(|namespace| namespace.inode == inode) {
             continue;
         }
@@ -237,9 +237,21 @@ pub fn mount_info_of_all_namespaces() -> Result<Vec<Namespace>, Error> {
 }
 
 /// Inode number of a process's mount namespace; None when the process is gone.
-fn namespace_of(pid: u32) -> Option<u64> {
-    let link = std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok()?;
-    link.to_str()?.strip_prefix("mnt:[")?.strip_suffix(']')?.parse().ok()
+fn namespace_of(pid: u32) -> Result<Option<u64>, Error> {
+    let path = PathBuf::from(format!("/proc/{pid}/ns/mnt"));
+    match std::fs::read_link(&path) {
+        Ok(link) => {
+            let inode = link.to_str().and_then(|link| link.strip_prefix("mnt:[")?.strip_suffix(']')?.parse().ok());
+            inode.map(Some).ok_or_else(|| Error::io("parse", &path, std::io::ErrorKind::InvalidData))
+        }
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(Error::io("read link", &path, error)),
+    }
+}
+
+fn is_gone(error: &std::io::Error) -> bool {
+    let gone = [Errno::NOENT, Errno::SRCH].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|errno| gone.contains(&errno))
 }
 
 fn read_mount_info(path: &Path) -> Result<Vec<MountInfo>, Error> {
@@ -369,7 +381,7 @@ mod tests {
             let mount = match tmpfs("test", &["mode=755"], Changes { propagation, ..Changes::NONE }) {
                 Ok(mount) => mount,
                 Err(error) => {
-                    rustix::io::write(rustix::stdio::stderr(), format!("skipped: {error}\n").as_bytes()).unwrap();
+                    skip(&error);
                     return None;
                 }
             };
@@ -395,6 +407,11 @@ mod tests {
         }
     }
 
+    #[expect(clippy::print_stderr, reason = "whoever runs the tests has to see it")]
+    fn skip(reason: &Error) {
+        eprintln!("skipped: {reason}");
+    }
+
     fn mount_tmpfs(target: &Path, propagation: Propagation) {
         attach(tmpfs("test", &["size=1m"], Changes::NONE).unwrap(), target).unwrap();
         change_at(target, Changes { propagation: Some(propagation), ..Changes::NONE }).unwrap();
@@ -418,7 +435,7 @@ mod tests {
 
     #[test]
     fn our_own_namespace_is_among_all() {
-        let ours = namespace_of(std::process::id()).unwrap();
+        let ours = namespace_of(std::process::id()).unwrap().unwrap();
         let all = mount_info_of_all_namespaces().unwrap();
         assert!(all.iter().any(|namespace| namespace.inode == ours && !namespace.mounts.is_empty()));
     }

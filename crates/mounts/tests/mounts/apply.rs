@@ -4,7 +4,7 @@ use crate::support::{World, options_of, source_of};
 use orlop_model::Kind;
 use orlop_model::mount::Propagation as Asked;
 use orlop_mounts::{applied_containers, rootfs_propagation};
-use orlop_sys::mount::Propagation;
+use orlop_sys::mount::{Propagation, attach, clone_tree};
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener;
@@ -208,4 +208,42 @@ fn a_hundred_mounts_and_a_bind_of_everything() {
     world.release();
     world.assert_nothing_left();
     assert!(world.data("vol42").is_dir());
+}
+
+#[test]
+fn a_shared_run_directory_keeps_our_mounts_to_itself() {
+    let Some(world) = World::new() else { return };
+    // As systemd sets up /run, and once more elsewhere, as a peer.
+    let run = world.mount_tmpfs("run", Propagation::Shared);
+    let peer = world.dir("peer");
+    attach(clone_tree(orlop_sys::path::open_directory(&run).unwrap(), false).unwrap(), &peer).unwrap();
+    world.apply(&["-v vol:/x", "-v .:/host"]).unwrap();
+    for number in ["0", "1"] {
+        let path = world.container.hex() + "/" + number;
+        let places = world.mounts().iter().filter(|mount| mount.mount_point.ends_with(&path)).count();
+        assert_eq!(places, 1, "neither in the peer nor in the bind of everything");
+    }
+    world.release();
+    let left: Vec<_> = world.mounts().into_iter().map(|mount| mount.mount_point).collect();
+    assert_eq!(left, [run, peer]);
+}
+
+#[test]
+fn a_volume_that_stands_for_a_directory_is_mounted_while_it_is_used() {
+    let Some(world) = World::new() else { return };
+    world.image_file("app/file", "image");
+    let device = world.dir("device");
+    let flag = format!(
+        "--mount source=nas,target=/app,volume-opt=type=none,volume-opt=o=bind,volume-opt=device={}",
+        device.display()
+    );
+    let mounts = world.resolve(&[&flag]).unwrap().mounts;
+    world.add_container_row(&["nas"]);
+    let applied = world.apply_mounts(&mounts).unwrap();
+    assert_eq!(fs::read_to_string(source_of(&applied[0]).join("file")).unwrap(), "image");
+    assert_eq!(fs::read_to_string(device.join("file")).unwrap(), "image");
+    orlop_mounts::release(&world.state, &mounts, world.container, &world.run_dir()).unwrap();
+    world.assert_nothing_left();
+    assert!(device.join("file").exists());
+    assert_eq!(fs::read_dir(world.data("nas")).unwrap().count(), 0);
 }

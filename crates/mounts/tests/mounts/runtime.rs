@@ -80,6 +80,7 @@ fn a_program_sees_what_was_asked_for() {
         "-v other:/var/run/other",
         "--tmpfs /cache:size=64k,mode=0750,uid=7",
         "--mount type=tmpfs,target=/app/tmp,ro",
+        "--tmpfs /run/secrets:mode=0700,nr_inodes=1k,noatime,huge=never",
     ];
     let command = "busybox cat /app/config; echo; echo new > /app/new; \
         (echo x > /read/x) 2>/dev/null || echo ro; (echo x > /deep/below/x) 2>/dev/null || echo rro; \

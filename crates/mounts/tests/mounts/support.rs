@@ -1,16 +1,16 @@
 //! A data root, an image's root and a run directory on the disk, unmounted and removed at the end of each test.
 
-use orlop_model::Id;
 use orlop_model::mount::{MountSpec, parse_mount, parse_tmpfs, parse_volume, parse_volumes_from};
+use orlop_model::{Digest, Id};
 use orlop_mounts::{
     AppliedKind, AppliedMount, Error, Inherited, Place, Request, Resolved, ResolvedMount, apply, entry_in_root,
     release, resolve,
 };
-use orlop_state::State;
 use orlop_state::rows::volume::VolumeOrigin;
+use orlop_state::{ContainerRow, State};
 use orlop_sys::mount::{Changes, MountInfo, Propagation, attach, change_at, mount_info, tmpfs, unmount_tree};
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -123,6 +123,21 @@ impl World {
         self.apply_mounts(&self.resolve(flags)?.mounts)
     }
 
+    /// What the engine writes before it starts the container.
+    pub fn add_container_row(&self, volumes: &[&str]) {
+        let row = ContainerRow {
+            id: self.container,
+            name: "test".parse().unwrap(),
+            image: Digest::from_sha256([0; 32]),
+            layers: Vec::new(),
+            writable: Id::random(),
+            volumes: volumes.iter().map(|name| name.parse().unwrap()).collect(),
+            running: true,
+            details: BTreeMap::<String, String>::new(),
+        };
+        self.state.write(|tx| tx.table::<ContainerRow<BTreeMap<String, String>>>().put(&row)).unwrap();
+    }
+
     /// The single path that one flag puts before the container.
     pub fn apply_one(&self, flag: &str) -> PathBuf {
         source_of(&self.apply(&[flag]).unwrap()[0])
@@ -164,8 +179,9 @@ impl Drop for World {
 }
 
 /// Says on stderr why a test can't run here.
+#[expect(clippy::print_stderr, reason = "whoever runs the tests has to see it")]
 pub fn skip(reason: &str) {
-    writeln!(std::io::stderr(), "skipped: {reason}").unwrap();
+    eprintln!("skipped: {reason}");
 }
 
 pub fn source_of(mount: &AppliedMount) -> PathBuf {
