@@ -424,7 +424,7 @@ impl Session<'_> {
         };
         if length == 0 {
             self.stdin_open = false;
-            return self.connection.send(&frame(FrameType::StdinEnd, b"")).map(|()| None);
+            return self.offer(&frame(FrameType::StdinEnd, b"")).map(|()| None);
         }
         let mut bytes = Vec::with_capacity(length);
         let detach_keys = self.options.terminal && !self.keys.keys.is_empty();
@@ -434,7 +434,7 @@ impl Session<'_> {
         let bytes = if detach_keys { &bytes[..] } else { &chunk[..length] };
         if !bytes.is_empty() {
             self.window = self.window.saturating_sub(bytes.len());
-            self.connection.send(&frame(FrameType::Stdin, bytes))?;
+            self.offer(&frame(FrameType::Stdin, bytes))?;
         }
         Ok(None)
     }
@@ -446,18 +446,29 @@ impl Session<'_> {
             } else if self.options.terminal {
                 return Ok(Some(SessionEnd::Interrupted(signal)));
             } else {
-                self.connection.send(&json_frame(FrameType::Signal, &SignalRequest { exec: None, signal }))?;
+                self.offer(&json_frame(FrameType::Signal, &SignalRequest { exec: None, signal }))?;
             }
         }
         Ok(None)
     }
 
+    /// Sends something that the process may no longer be there for: its last words are still to be read then.
+    fn offer(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        match self.connection.send(bytes) {
+            Err(Error::Shim(_)) => {
+                self.stdin_open = false;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
     /// The caller's terminal says how large it is; without one the session's keeps its size.
-    fn send_size(&self) -> Result<(), Error> {
+    fn send_size(&mut self) -> Result<(), Error> {
         let size = [&self.stdio.stdout, &self.stdio.stdin].into_iter().find_map(|fd| tcgetwinsize(fd).ok());
         let Some(size) = size else { return Ok(()) };
         let request = ResizeRequest { exec: None, rows: size.ws_row, cols: size.ws_col };
-        self.connection.send(&json_frame(FrameType::Resize, &request))
+        self.offer(&json_frame(FrameType::Resize, &request))
     }
 }
 
