@@ -102,7 +102,7 @@ impl Engine {
 fn shown_image(container: &Container, names: &BTreeMap<String, Digest>) -> String {
     let typed = &container.details.image_name;
     match ImageRef::parse(typed) {
-        Ok(reference) if names.get(&reference.name()) == Some(&container.image) => typed.clone(),
+        Ok(reference) if names.get(&reference.to_string()) == Some(&container.image) => typed.clone(),
         _ => container.image.short(),
     }
 }
