@@ -278,11 +278,11 @@ fn usage_agrees_with_du() {
 fn a_directory_nested_without_end_is_measured_and_deleted() {
     let root = directory();
     let mut current = open(root.path());
-    for _ in 0..30_000 {
+    for _ in 0..3_000 {
         rustix::fs::mkdirat(&current, "nested", Mode::RWXU).unwrap();
         current = rustix::fs::openat(&current, "nested", OFlags::PATH, Mode::empty()).unwrap();
     }
-    assert_eq!(tree_usage(open(root.path())).unwrap().directories, 30_000);
+    assert_eq!(tree_usage(open(root.path())).unwrap().directories, 3_000);
     remove_tree(&root.path().join("nested")).unwrap();
     assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
 }
