@@ -204,8 +204,8 @@ pub fn mount_info_of(pid: u32) -> Result<Vec<MountInfo>, Error> {
 /// The mounts of one mount namespace.
 #[derive(Clone, Debug)]
 pub struct Namespace {
-    /// Inode number of the namespace.
-    pub inode: u64,
+    /// Inode number of the namespace; None where the kernel doesn't show this process's (it has more capabilities).
+    pub inode: Option<u64>,
     /// A process in it, for messages.
     pub pid: u32,
     /// Its mounts, seen from that process.
@@ -220,38 +220,40 @@ pub fn mount_info_of_all_namespaces() -> Result<Vec<Namespace>, Error> {
     let mut namespaces: Vec<Namespace> = Vec::new();
     for entry in std::fs::read_dir(proc).map_err(io)? {
         let Some(pid) = entry.map_err(io)?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let Some(inode) = namespace_of(pid)? else { continue };
-        if namespaces.iter().any(|namespace| namespace.inode == inode) {
+        let inode = match namespace_of(pid) {
+            Ok(inode) => Some(inode),
+            // Its mounts may still be read; they are compared instead.
+            Err(error) if error.is(Errno::ACCESS) || error.is(Errno::PERM) => None,
+            Err(error) if is_gone(&error) => continue,
+            Err(error) => return Err(error),
+        };
+        if inode.is_some() && namespaces.iter().any(|namespace| namespace.inode == inode) {
             continue;
         }
         match mount_info_of(pid) {
             // A zombie has an empty list: another process of the namespace may still be found.
             Ok(mounts) if mounts.is_empty() => {}
+            Ok(mounts) if inode.is_none() && namespaces.iter().any(|namespace| namespace.mounts == mounts) => {}
             Ok(mounts) => namespaces.push(Namespace { inode, pid, mounts }),
-            // Ended since it was listed (ESRCH, ENOENT, and EINVAL for one without a namespace any more).
-            Err(error) if error.is(Errno::SRCH) || error.is(Errno::NOENT) || error.is(Errno::INVAL) => {}
+            Err(error) if is_gone(&error) => {}
             Err(error) => return Err(error),
         }
     }
     Ok(namespaces)
 }
 
-/// Inode number of a process's mount namespace; None when the process is gone.
-fn namespace_of(pid: u32) -> Result<Option<u64>, Error> {
+/// Inode number of a process's mount namespace.
+fn namespace_of(pid: u32) -> Result<u64, Error> {
     let path = PathBuf::from(format!("/proc/{pid}/ns/mnt"));
-    match std::fs::read_link(&path) {
-        Ok(link) => {
-            let inode = link.to_str().and_then(|link| link.strip_prefix("mnt:[")?.strip_suffix(']')?.parse().ok());
-            inode.map(Some).ok_or_else(|| Error::io("parse", &path, std::io::ErrorKind::InvalidData))
-        }
-        Err(error) if is_gone(&error) => Ok(None),
-        Err(error) => Err(Error::io("read link", &path, error)),
-    }
+    let link = std::fs::read_link(&path).map_err(|error| Error::io("read link", &path, error))?;
+    link.to_str()
+        .and_then(|link| link.strip_prefix("mnt:[")?.strip_suffix(']')?.parse().ok())
+        .ok_or_else(|| Error::io("parse", &path, std::io::ErrorKind::InvalidData))
 }
 
-fn is_gone(error: &std::io::Error) -> bool {
-    let gone = [Errno::NOENT, Errno::SRCH].map(Errno::raw_os_error);
-    error.raw_os_error().is_some_and(|errno| gone.contains(&errno))
+/// Whether the process has ended since it was listed; EINVAL says that it has no namespace any more.
+fn is_gone(error: &Error) -> bool {
+    [Errno::NOENT, Errno::SRCH, Errno::INVAL].into_iter().any(|errno| error.is(errno))
 }
 
 fn read_mount_info(path: &Path) -> Result<Vec<MountInfo>, Error> {
@@ -435,9 +437,9 @@ mod tests {
 
     #[test]
     fn our_own_namespace_is_among_all() {
-        let ours = namespace_of(std::process::id()).unwrap().unwrap();
+        let ours = namespace_of(std::process::id()).unwrap();
         let all = mount_info_of_all_namespaces().unwrap();
-        assert!(all.iter().any(|namespace| namespace.inode == ours && !namespace.mounts.is_empty()));
+        assert!(all.iter().any(|namespace| namespace.inode == Some(ours) && !namespace.mounts.is_empty()));
     }
 
     #[test]
