@@ -23,7 +23,8 @@ pub fn mounts(dir: &Path) -> Vec<PathBuf> {
 /// their own that has something of it mounted. Pid and command line.
 #[must_use]
 pub fn processes(dir: &Path) -> Vec<(i32, String)> {
-    let own_namespace = fs::read_link("/proc/self/ns/mnt").ok();
+    // Mounts may have been made in pid 1's namespace as well as in ours: a process that merely lives there is no finding.
+    let shared = ["/proc/self/ns/mnt", "/proc/1/ns/mnt"].map(|link| fs::read_link(link).ok());
     let text = dir.to_string_lossy().into_owned();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -36,7 +37,7 @@ pub fn processes(dir: &Path) -> Vec<(i32, String)> {
         let command = fs::read(proc.join("cmdline")).unwrap_or_default();
         let command = String::from_utf8_lossy(&command).replace('\0', " ");
         let contained = || {
-            fs::read_link(proc.join("ns/mnt")).ok() != own_namespace
+            !shared.contains(&fs::read_link(proc.join("ns/mnt")).ok())
                 && fs::read_to_string(proc.join("mountinfo")).is_ok_and(|table| table.contains(&text))
         };
         if below("exe") || below("cwd") || command.contains(&text) || contained() {
