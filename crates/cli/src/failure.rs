@@ -21,6 +21,8 @@ pub enum Failure {
     },
     /// Said as `Message`, but before anything was asked of the engine: always exit code 1.
     Usage(String),
+    /// Said as `Message`: the template of `inspect` can't be read, exit code 64 as Docker has it.
+    Template(String),
     /// Everything has been said; only the exit code is left.
     Said(u8),
     /// The reader of stdout went away.
@@ -47,7 +49,10 @@ impl From<Refusal> for Failure {
 
 impl From<template::Error> for Failure {
     fn from(error: template::Error) -> Self {
-        Self::invalid(error.to_string())
+        match error {
+            template::Error::Parse(message) => Self::Template(message),
+            template::Error::Execute(message) => Self::Usage(message),
+        }
     }
 }
 

@@ -107,6 +107,10 @@ fn finish(program: &str, outcome: Outcome) -> u8 {
             note(&format!("Error: {text}"));
             1
         }
+        Err(Failure::Template(text)) => {
+            note(&format!("Error: {text}"));
+            64
+        }
         Err(Failure::Message { text, kind }) => {
             note(&format!("Error: {text}"));
             if kind == ErrorKind::NoSpace {

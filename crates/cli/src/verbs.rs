@@ -408,7 +408,9 @@ fn noun_help(program: &str, noun: &str) -> String {
     let mut verbs: Vec<(&'static str, &'static str)> = VERBS
         .iter()
         .flat_map(|verb| {
-            let names = std::iter::once(verb.syntax.path).chain(verb.aliases.first().copied());
+            // The first alias is the long form; `list` and `remove` are only other names of it.
+            let long = verb.aliases.first().filter(|_| verb.group != Group::Noun);
+            let names = std::iter::once(verb.syntax.path).chain(long.copied());
             names.map(|name| (name, verb.syntax.about))
         })
         .filter_map(|(name, about)| Some((name.strip_prefix(&prefix)?, about)))
@@ -416,8 +418,6 @@ fn noun_help(program: &str, noun: &str) -> String {
         .chain((noun == "volume").then_some(("trash", "Manage removed volumes")))
         .collect();
     verbs.sort_unstable();
-    // `list` and `remove` are other names of what is already there.
-    verbs.dedup_by(|two, one| two.1 == one.1);
     format!(
         "Usage:  {program} {noun} COMMAND\n\n{about}\n\nCommands:\n{}\n\
          Run '{program} {noun} COMMAND --help' for more information on a command.\n",
@@ -460,5 +460,6 @@ mod tests {
             assert!(text.lines().all(|line| line.len() <= 80), "{text}");
         }
         assert!(noun_help("docker", "container").contains("\n  ls "));
+        assert!(!noun_help("docker", "volume").contains("\n  list "));
     }
 }

@@ -415,7 +415,11 @@ pub fn inspect_any(door: &Door, args: args::InspectArgs) -> Outcome {
         Some(other @ ("config" | "network" | "node" | "plugin" | "secret" | "service" | "task")) => {
             return Err(Failure::unsupported(format!("--type {other}: comes with a later version")));
         }
-        Some(other) => return Err(Failure::invalid(format!("unknown type: {other:?}"))),
+        Some(other) => {
+            return Err(Failure::invalid(format!(
+                "unknown type: {other:?}: must be one of \"config\", \"container\", \"image\", \"network\", \"node\", \"plugin\", \"secret\", \"service\", \"task\", \"volume\""
+            )));
+        }
     };
     if args.size && !kinds.contains(&"container") {
         note(&format!("{} --size ignored for {}s", emphasised("WARNING:"), kinds[0]));

@@ -10,7 +10,7 @@ use crate::output::progress::Meter;
 use crate::output::prompt::confirmed;
 use orlop_engine::{Engine, Loaded, Source};
 use orlop_model::filter::{self, Filters};
-use orlop_model::size::{human_duration, human_short};
+use orlop_model::size::{human, human_duration, human_short};
 use orlop_model::{ImageRef, Timestamp};
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
@@ -72,7 +72,7 @@ pub fn ls(door: &Door, args: args::LsArgs) -> Outcome {
                 unknown(),
                 unknown(),
                 unknown(),
-                human_short(line.size),
+                human(line.size),
             ],
             labels: None,
         }

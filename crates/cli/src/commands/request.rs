@@ -4,6 +4,7 @@
 use crate::args::container::CreateArgs;
 use crate::failure::Failure;
 use orlop_engine::{CreateRequest, Network};
+use orlop_model::ContainerName;
 use orlop_model::mount::{parse_mount, parse_tmpfs, parse_volume, parse_volumes_from};
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -16,7 +17,7 @@ pub fn create_request(args: &CreateArgs, attach: [bool; 3]) -> Result<CreateRequ
     let (image, command) = args.command.split_first().expect("the number of arguments was checked");
     let driver = args.volume_driver.as_deref();
     Ok(CreateRequest {
-        name: args.name.as_deref().filter(|name| !name.is_empty()).map(str::parse).transpose().map_err(invalid)?,
+        name: args.name.as_deref().filter(|name| !name.is_empty()).map(container_name).transpose()?,
         image: image.clone(),
         command: command.to_vec(),
         entrypoint: args.entrypoint.clone().map(|program| if program.is_empty() { Vec::new() } else { vec![program] }),
@@ -50,6 +51,12 @@ pub fn create_request(args: &CreateArgs, attach: [bool; 3]) -> Result<CreateRequ
 
 fn invalid(error: impl Display) -> Failure {
     Failure::invalid(error.to_string())
+}
+
+fn container_name(name: &str) -> Result<ContainerName, Failure> {
+    name.parse().map_err(|_| {
+        Failure::invalid(format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"))
+    })
 }
 
 /// pflag's words for a value that a flag can't take.

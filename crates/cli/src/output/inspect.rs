@@ -1,4 +1,4 @@
-//! What `inspect` prints: a JSON array with four spaces, one line of JSON each, or a template on each.
+//! What `inspect` prints: a JSON array with four spaces, the same in one line, or a template on each.
 
 use super::template::{self, Mode, Template, Value};
 
@@ -6,7 +6,7 @@ use super::template::{self, Mode, Template, Value};
 pub fn render(objects: &[serde_json::Value], format: &str) -> Result<String, template::Error> {
     match format {
         "" => Ok(array(objects)),
-        "json" => Ok(objects.iter().map(|object| format!("{object}\n")).collect()),
+        "json" => Ok(format!("{}\n", serde_json::Value::from(objects))),
         template => {
             let template = Template::parse(template).map_err(prefixed)?;
             // With nothing to show Docker prints an empty line.
@@ -20,9 +20,12 @@ pub fn render(objects: &[serde_json::Value], format: &str) -> Result<String, tem
     }
 }
 
-/// `inspect` says the same of a template that can't be read and of one that doesn't fit.
+/// Docker says this of both, a template that can't be read and one that doesn't fit.
 fn prefixed(error: template::Error) -> template::Error {
-    template::Error::Execute(format!("template parsing error: {error}"))
+    match error {
+        template::Error::Parse(message) => template::Error::Parse(format!("template parsing error: {message}")),
+        template::Error::Execute(message) => template::Error::Execute(format!("template parsing error: {message}")),
+    }
 }
 
 fn array(objects: &[serde_json::Value]) -> String {
@@ -49,7 +52,7 @@ mod tests {
             "[\n    {\n        \"b\": [\n            1\n        ],\n        \"a\": {}\n    }\n]\n"
         );
         assert_eq!(render(&[], "").unwrap(), "[]\n");
-        assert_eq!(render(&objects, "json").unwrap(), "{\"b\":[1],\"a\":{}}\n");
+        assert_eq!(render(&objects, "json").unwrap(), "[{\"b\":[1],\"a\":{}}]\n");
         assert_eq!(render(&objects, "{{.b}}").unwrap(), "[1]\n");
     }
 

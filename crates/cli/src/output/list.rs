@@ -70,22 +70,23 @@ impl Format {
         if self.table {
             let entries = listing.columns.iter().map(|(name, header)| ((*name).to_owned(), Value::text(header)));
             let header = Object { shape: Shape::Header, entries: entries.collect(), labels: None };
-            out.push_str(&template.run(&Value::Object(Rc::new(header)), Mode::Header)?);
+            out.push_str(&template.run(&Value::Object(Rc::new(header)), Mode::Header).map_err(prefixed)?);
             out.push('\n');
         }
         for row in rows {
-            out.push_str(&template.run(&row_value(listing, row), Mode::Row)?);
+            out.push_str(&template.run(&row_value(listing, row), Mode::Row).map_err(prefixed)?);
             out.push('\n');
         }
         Ok(if self.table { align(&out) } else { out })
     }
 
     fn parse(&self) -> Result<Template, template::Error> {
-        Template::parse(&self.source).map_err(|error| match error {
-            template::Error::Parse(message) => template::Error::Parse(format!("template parsing error: {message}")),
-            other => other,
-        })
+        Template::parse(&self.source).map_err(prefixed)
     }
+}
+
+fn prefixed(error: template::Error) -> template::Error {
+    template::Error::Execute(format!("template parsing error: {error}"))
 }
 
 /// JSON of a row has its fields sorted, as Go writes a map.
@@ -175,7 +176,7 @@ mod tests {
         for (given, expected) in [
             (
                 "{{.Foo}}",
-                r#"template: :1:2: executing "" at <.Foo>: can't evaluate field Foo in type *formatter.ContainerContext"#,
+                r#"template parsing error: template: :1:2: executing "" at <.Foo>: can't evaluate field Foo in type *formatter.ContainerContext"#,
             ),
             ("{{.Foo", "template parsing error: template: :1: unclosed action"),
         ] {

@@ -3,7 +3,7 @@
 
 use super::functions::{self, Mode};
 use super::parse::{Branch, Command, Node, Pipe, Place, Term, TermKind, Tree};
-use super::value::{Object, Shape, Value};
+use super::value::{Nil, Object, Shape, Value};
 use super::{Error, MAX_OUTPUT};
 
 /// Nodes that a template may visit; the largest listing needs a small part of it.
@@ -104,7 +104,7 @@ impl<'a> Run<'a> {
         let scope = self.variables.len();
         let value = self.pipe_value(&branch.pipe, dot)?;
         let items: Vec<(Value, Value)> = match &value {
-            Value::Missing | Value::Null => Vec::new(),
+            Value::Missing | Value::Null(_) => Vec::new(),
             Value::List(items) => {
                 items.iter().enumerate().map(|(index, item)| (Value::Int(index as i64), item.clone())).collect()
             }
@@ -195,6 +195,9 @@ impl<'a> Run<'a> {
     fn command(&mut self, command: &'a Command, dot: &Value, last: Option<Value>) -> Result<Value, Error> {
         self.step()?;
         let (first, rest) = command.terms.split_first().expect("the parser gives at least one term");
+        if matches!(first.kind, TermKind::Literal(Value::Null(_))) {
+            return Err(self.error(&first.place, "nil is not a command"));
+        }
         if let TermKind::Function(name) = &first.kind {
             return self.call(name, first, rest, dot, last);
         }
@@ -279,10 +282,14 @@ fn field(value: &Value, name: &str) -> Result<Value, String> {
             (None, Shape::Map | Shape::Header) => Ok(Value::Missing),
             // Docker's own structs call it ID where their JSON says Id; both work there.
             (None, Shape::Struct(_)) if name == "ID" && object.get("Id").is_some() => field(value, "Id"),
+            (None, Shape::Struct("map[string]interface {}")) if Value::unset(name).is_some() => {
+                Ok(Value::unset(name).expect("just seen"))
+            }
             (None, Shape::Struct("map[string]interface {}")) => Err(format!("map has no entry for key {name:?}")),
             (None, Shape::Struct(kind)) => Err(format!("can't evaluate field {name} in type {kind}")),
         },
-        Value::Missing | Value::Null => Err(format!("nil pointer evaluating interface {{}}.{name}")),
+        Value::Missing | Value::Null(Nil::Map) => Ok(Value::Missing),
+        Value::Null(_) => Err(format!("nil pointer evaluating interface {{}}.{name}")),
         other => Err(format!("can't evaluate field {name} in type {}", functions::type_name(other))),
     }
 }
@@ -308,7 +315,7 @@ fn no_arguments(object: &Object, name: &str, count: usize) -> Result<Value, Stri
         Shape::Struct(kind) if kind.starts_with("*formatter") && object.get(name).is_some() => {
             Err(format!("wrong number of args for {name}: want 0 got {count}"))
         }
-        _ => Err(format!("{name} is not a method but has arguments")),
+        _ => Err(format!("{name} has arguments but cannot be invoked as function")),
     }
 }
 

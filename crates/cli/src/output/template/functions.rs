@@ -1,6 +1,6 @@
 //! Go's built-in functions and those that Docker adds.
 
-use super::value::{Shape, Value};
+use super::value::{Nil, Shape, Value};
 use std::cmp::Ordering;
 use std::fmt::Write;
 
@@ -35,7 +35,7 @@ pub fn call(name: &str, arguments: &[Value], mode: Mode) -> Result<Value, String
         && let Some(first) = arguments.first()
     {
         match name {
-            "json" | "join" | "title" | "lower" | "upper" | "pad" | "truncate" => return Ok(first.clone()),
+            "json" | "join" | "title" | "lower" | "upper" | "truncate" => return Ok(first.clone()),
             "split" => return Ok(Value::list(vec![first.clone()])),
             _ => {}
         }
@@ -65,7 +65,8 @@ pub fn call(name: &str, arguments: &[Value], mode: Mode) -> Result<Value, String
             Value::Text(text) => Ok(Value::Int(text.len() as i64)),
             Value::List(items) => Ok(Value::Int(items.len() as i64)),
             Value::Object(object) => Ok(Value::Int(object.entries.len() as i64)),
-            Value::Missing | Value::Null => fail("len of nil pointer".to_owned()),
+            Value::Null(Nil::List | Nil::Map) => Ok(Value::Int(0)),
+            Value::Missing | Value::Null(_) => fail("len of nil pointer".to_owned()),
             other => fail(format!("len of type {}", type_name(other))),
         },
         ("index", [value, keys @ ..]) => {
@@ -100,7 +101,7 @@ pub fn call(name: &str, arguments: &[Value], mode: Mode) -> Result<Value, String
                     let words: Vec<String> = items.iter().map(Value::to_string).collect();
                     Ok(Value::text(words.join(&separator)))
                 }
-                Value::Null | Value::Missing => Ok(Value::text("")),
+                Value::Null(_) | Value::Missing => Ok(Value::text("")),
                 other => Err(format!("wrong type for value; expected []string; got {}", type_name(other))),
             }
         }
@@ -134,7 +135,7 @@ pub fn call(name: &str, arguments: &[Value], mode: Mode) -> Result<Value, String
 /// Go's name for the type, as error messages show it.
 pub fn type_name(value: &Value) -> &'static str {
     match value {
-        Value::Missing | Value::Null => "nil",
+        Value::Missing | Value::Null(_) => "nil",
         Value::Bool(_) => "bool",
         Value::Int(_) => "int",
         Value::Float(_) => "float64",
@@ -156,8 +157,8 @@ fn string(value: &Value) -> Result<std::rc::Rc<str>, String> {
 
 fn equal(one: &Value, two: &Value) -> Result<bool, String> {
     match (one, two) {
-        (Value::Null | Value::Missing, Value::Null | Value::Missing) => Ok(true),
-        (Value::Null | Value::Missing, _) | (_, Value::Null | Value::Missing) => Ok(false),
+        (Value::Null(_) | Value::Missing, Value::Null(_) | Value::Missing) => Ok(true),
+        (Value::Null(_) | Value::Missing, _) | (_, Value::Null(_) | Value::Missing) => Ok(false),
         (Value::Bool(one), Value::Bool(two)) => Ok(one == two),
         (Value::List(_) | Value::Object(_), _) | (_, Value::List(_) | Value::Object(_)) => {
             Err("non-comparable type".to_owned())
@@ -194,8 +195,10 @@ fn index(value: &Value, key: &Value) -> Result<Value, String> {
             let found = usize::try_from(*at).ok().and_then(|at| text.as_bytes().get(at));
             found.map(|byte| Value::Int(i64::from(*byte))).ok_or_else(|| format!("index out of range: {at}"))
         }
-        (Value::List(_) | Value::Text(_), _) => Err("cannot index slice/array with that type".to_owned()),
-        (Value::Missing | Value::Null, _) => Err("index of untyped nil".to_owned()),
+        (Value::List(_) | Value::Text(_), _) => Err(format!("cannot index slice/array with type {}", type_name(key))),
+        (Value::Null(Nil::Map), Value::Text(_)) => Ok(Value::text("")),
+        (Value::Null(Nil::List), Value::Int(at)) => Err(format!("index out of range: {at}")),
+        (Value::Missing | Value::Null(_), _) => Err("index of untyped nil".to_owned()),
         (other, _) => Err(format!("can't index item of type {}", type_name(other))),
     }
 }
@@ -393,8 +396,9 @@ fn formatted(verb: &Verb, letter: char, value: &Value) -> String {
         ('x', Value::Text(text)) => ("", text.bytes().map(|byte| format!("{byte:02x}")).collect()),
         ('s' | 'v', Value::Text(text)) => ("", cut(text.to_string())),
         ('s' | 'v', Value::List(_) | Value::Object(_)) | ('v', Value::Bool(_)) => ("", value.to_string()),
-        ('v', Value::Null | Value::Missing) => ("", "<nil>".to_owned()),
-        (letter, Value::Null | Value::Missing) => ("", format!("%!{letter}(<nil>)")),
+        ('s' | 'v', Value::Null(Nil::List | Nil::Map)) => ("", value.to_string()),
+        ('v', Value::Null(_) | Value::Missing) => ("", "<nil>".to_owned()),
+        (letter, Value::Null(_) | Value::Missing) => ("", format!("%!{letter}(<nil>)")),
         (letter, value) => ("", format!("%!{letter}({}={value})", type_name(value))),
     };
     let missing = verb.width.unwrap_or(0).saturating_sub(sign.len() + body.chars().count());

@@ -44,12 +44,7 @@ impl Error {
 
     fn execute(place: &parse::Place, template: &str, message: impl std::fmt::Display) -> Self {
         let parse::Place { line, column, source } = place;
-        // Go shows twenty bytes of what it was at.
-        let shown = match source.char_indices().nth(20) {
-            Some((cut, _)) => format!("{}...", &source[..cut]),
-            None => source.clone(),
-        };
-        Self::Execute(format!("template: :{line}:{column}: executing {template:?} at <{shown}>: {message}"))
+        Self::Execute(format!("template: :{line}:{column}: executing {template:?} at <{source}>: {message}"))
     }
 
     fn limit(message: &str) -> Self {
@@ -81,7 +76,7 @@ mod tests {
         let json = r#"{
             "Id": "abc", "Name": "/db", "Big": 9007199254740993, "Ratio": 0.5, "Nothing": null,
             "State": {"Running": true, "Pid": 42, "ExitCode": 0},
-            "Config": {"Labels": {"b": "2", "a": "1"}, "Env": ["PATH=/bin", "X=<y>"], "Cmd": null},
+            "Config": {"Labels": {"b": "2", "a": "1"}, "Env": ["PATH=/bin", "X=<y>"], "Cmd": null, "Volumes": null}, "HostConfig": {},
             "Mounts": [{"Type": "volume", "Destination": "/data"}, {"Type": "bind", "Destination": "/src"}],
             "NetworkSettings": {"IPAddress": "", "Ports": {}}
         }"#;
@@ -101,13 +96,18 @@ mod tests {
             ("{{ .State.Running }}", "true"),
             ("{{.ID}}", "abc"),
             ("{{.Big}} {{.Ratio}}", "9007199254740993 0.5"),
-            ("{{.Nothing}}", "<no value>"),
+            ("{{.Nothing}}", "[]"),
+            ("{{.HostConfig.Tmpfs}}{{.SizeRw}}", "map[]<nil>"),
+            ("{{.Config.Volumes}} {{index .Config.Volumes \"x\"}}{{.Config.Volumes.x}}", "map[] <no value>"),
             ("{{.Config.Labels}}", "map[a:1 b:2]"),
             ("{{.Config.Labels.nope}}", "<no value>"),
             (r#"{{index .Config.Labels "a"}}"#, "1"),
             (r#"[{{index .Config.Labels "nope"}}]"#, "[]"),
             ("{{.Config.Env}}", "[PATH=/bin X=<y>]"),
-            ("{{json .Config}}", r#"{"Labels":{"b":"2","a":"1"},"Env":["PATH=/bin","X=<y>"],"Cmd":null}"#),
+            (
+                "{{json .Config}}",
+                r#"{"Labels":{"b":"2","a":"1"},"Env":["PATH=/bin","X=<y>"],"Cmd":null,"Volumes":null}"#,
+            ),
             ("{{json .State}}", r#"{"Running":true,"Pid":42,"ExitCode":0}"#),
             ("{{range .Mounts}}{{.Destination}} {{end}}", "/data /src "),
             ("{{range $i, $m := .Mounts}}{{$i}}={{$m.Type}};{{end}}", "0=volume;1=bind;"),
@@ -154,14 +154,14 @@ mod tests {
     fn mistakes_have_gos_words() {
         for (template, expected) in [
             ("{{.Foo}}", r#"template: :1:2: executing "" at <.Foo>: map has no entry for key "Foo""#),
-            ("a\n{{.State.Foo}}", r#"template: :2:2: executing "" at <.State.Foo>: map has no entry for key "Foo""#),
+            ("a\n{{.State.Foo}}", r#"template: :2:8: executing "" at <.State.Foo>: map has no entry for key "Foo""#),
             (
                 "{{.Name.Foo}}",
-                r#"template: :1:2: executing "" at <.Name.Foo>: can't evaluate field Foo in type string"#,
+                r#"template: :1:7: executing "" at <.Name.Foo>: can't evaluate field Foo in type string"#,
             ),
             (
                 "{{.Nothing.Foo}}",
-                r#"template: :1:2: executing "" at <.Nothing.Foo>: nil pointer evaluating interface {}.Foo"#,
+                r#"template: :1:10: executing "" at <.Nothing.Foo>: nil pointer evaluating interface {}.Foo"#,
             ),
             ("{{.Name", "template: :1: unclosed action"),
             ("{{foo}}", r#"template: :1: function "foo" not defined"#),
@@ -179,7 +179,7 @@ mod tests {
                 r#"{{eq 1 "a"}}"#,
                 r#"template: :1:2: executing "" at <eq 1 "a">: error calling eq: incompatible types for comparison"#,
             ),
-            (r#"{{template "t"}}"#, r#"template: :1:11: executing "" at <"t">: template "t" not defined"#),
+            (r#"{{template "t"}}"#, r#"template: :1:11: executing "" at <{{template "t"}}>: template "t" not defined"#),
             ("{{break}}", "template: :1: {{break}} outside {{range}}"),
         ] {
             assert_eq!(run(template), Err(expected.to_owned()), "{template}");

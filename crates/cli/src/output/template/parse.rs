@@ -1,6 +1,7 @@
 //! Text to tree. The grammar is Go's text/template; messages are Go's where a script could look at them.
 
-use super::{Error, functions, value::Value};
+use super::value::{Nil, Value};
+use super::{Error, functions};
 
 /// Deeper nesting than this is refused, so that no template exhausts the stack.
 const MAX_DEPTH: usize = 100;
@@ -358,7 +359,7 @@ impl Parser<'_> {
         let Some((Token::Text(name), at)) = words.first() else {
             return Err(self.error("expected a template name in quotes"));
         };
-        let place = self.place(*at, format!("{name:?}"));
+        let place = self.place(*at, format!("{{{{template {name:?}}}}}"));
         let rest: Vec<_> = words[1..].iter().cloned().skip_while(|(token, _)| *token == Token::Space).collect();
         let pipe = if rest.is_empty() { None } else { Some(self.pipe(&rest, "template clause")?) };
         Ok(Node::Template(name.clone(), pipe, place))
@@ -469,6 +470,11 @@ impl Parser<'_> {
     fn term(&mut self, words: &[(Token, usize)], at: &mut usize, context: &str) -> Result<Term, Error> {
         let (token, begin) = words[*at].clone();
         *at += 1;
+        // Go places a chain of fields where its second link begins.
+        let chained = match (&token, words.get(*at)) {
+            (Token::Field(_) | Token::Variable(_), Some((Token::Field(_), second))) => *second,
+            _ => begin,
+        };
         let kind = match token {
             Token::Dot => TermKind::Dot,
             Token::Text(text) => TermKind::Literal(Value::text(text)),
@@ -488,7 +494,7 @@ impl Parser<'_> {
             Token::Name(name) => match name.as_str() {
                 "true" => TermKind::Literal(Value::Bool(true)),
                 "false" => TermKind::Literal(Value::Bool(false)),
-                "nil" => TermKind::Literal(Value::Null),
+                "nil" => TermKind::Literal(Value::Null(Nil::Pointer)),
                 _ if functions::is_known(&name) => TermKind::Function(name),
                 _ => return Err(self.error(format!("function {name:?} not defined"))),
             },
@@ -506,7 +512,7 @@ impl Parser<'_> {
         let end = if end > begin { end } else { words_end(self.text, begin) };
         let source = self.text[begin..end].trim();
         let source = source.trim_end_matches([')', '|']).to_owned();
-        Ok(Term { kind, place: self.place(begin, source) })
+        Ok(Term { kind, place: self.place(chained, source) })
     }
 
     fn fields(&self, words: &[(Token, usize)], at: &mut usize) -> Vec<String> {

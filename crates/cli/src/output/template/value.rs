@@ -13,7 +13,7 @@ pub enum Value {
     /// What a map gives for a key that isn't there.
     Missing,
     /// JSON's null, Go's nil.
-    Null,
+    Null(Nil),
     /// true or false.
     Bool(bool),
     /// Any integer.
@@ -26,6 +26,17 @@ pub enum Value {
     List(Rc<Vec<Value>>),
     /// A struct or a map.
     Object(Rc<Object>),
+}
+
+/// What was never set; Go prints it by its type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nil {
+    /// `[]`
+    List,
+    /// `map[]`
+    Map,
+    /// `<nil>`
+    Pointer,
 }
 
 /// A struct or a map; order is kept.
@@ -49,6 +60,10 @@ pub enum Shape {
     /// The header of a table: `Label` names its column after the label.
     Header,
 }
+
+/// Entries of `inspect` that are one value or nothing.
+const POINTERS: [&str; 8] =
+    ["Health", "Healthcheck", "IPAMConfig", "Init", "OomKillDisable", "PidsLimit", "SizeRootFs", "SizeRw"];
 
 /// Entries of `inspect` whose keys are data, so that a key that isn't there prints `<no value>`.
 const MAPS: [&str; 17] = [
@@ -84,12 +99,23 @@ impl Value {
 
     /// The output of `inspect`: objects are structs, except under the names that hold maps.
     pub fn from_json(json: &serde_json::Value) -> Self {
-        Self::from_json_as(json, Shape::Struct("map[string]interface {}"))
+        Self::from_json_as("", json)
     }
 
-    fn from_json_as(json: &serde_json::Value, shape: Shape) -> Self {
+    /// What Go has under `name` when nothing was set; None for a name that may not be a field at all.
+    pub fn unset(name: &str) -> Option<Self> {
+        match name {
+            "ExposedPorts" | "Tmpfs" | "Sysctls" | "Annotations" => Some(Self::Null(Nil::Map)),
+            "SizeRw" | "SizeRootFs" => Some(Self::Null(Nil::Pointer)),
+            _ => None,
+        }
+    }
+
+    fn from_json_as(name: &str, json: &serde_json::Value) -> Self {
         match json {
-            serde_json::Value::Null => Self::Null,
+            serde_json::Value::Null if MAPS.contains(&name) => Self::Null(Nil::Map),
+            serde_json::Value::Null if POINTERS.contains(&name) => Self::Null(Nil::Pointer),
+            serde_json::Value::Null => Self::Null(Nil::List),
             serde_json::Value::Bool(value) => Self::Bool(*value),
             serde_json::Value::Number(number) => match number.as_i64() {
                 Some(integer) => Self::Int(integer),
@@ -98,11 +124,11 @@ impl Value {
             serde_json::Value::String(text) => Self::text(text),
             serde_json::Value::Array(items) => Self::list(items.iter().map(Self::from_json).collect()),
             serde_json::Value::Object(object) => {
-                let below = |name: &str| match MAPS.contains(&name) {
+                let shape = match MAPS.contains(&name) {
                     true => Shape::Map,
                     false => Shape::Struct("map[string]interface {}"),
                 };
-                let entries = object.iter().map(|(name, value)| (name.clone(), Self::from_json_as(value, below(name))));
+                let entries = object.iter().map(|(name, value)| (name.clone(), Self::from_json_as(name, value)));
                 Self::Object(Rc::new(Object { shape, entries: entries.collect(), labels: None }))
             }
         }
@@ -111,7 +137,7 @@ impl Value {
     /// What `if`, `and`, `or` and `not` take for true.
     pub fn is_true(&self) -> bool {
         match self {
-            Self::Missing | Self::Null => false,
+            Self::Missing | Self::Null(_) => false,
             Self::Bool(value) => *value,
             Self::Int(value) => *value != 0,
             Self::Float(value) => *value != 0.0,
@@ -123,7 +149,14 @@ impl Value {
 
     /// Compact JSON.
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_else(|_| "null".to_owned())
+        let text = serde_json::to_string(self).unwrap_or_else(|_| "null".to_owned());
+        match self {
+            // A row is written by Go's Marshal, which escapes for HTML; anything else by an encoder that doesn't.
+            Self::Object(object) if matches!(object.shape, Shape::Struct(kind) if kind.starts_with("*formatter")) => {
+                text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+            }
+            _ => text,
+        }
     }
 }
 
@@ -145,7 +178,10 @@ impl Object {
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing | Self::Null => f.write_str("<no value>"),
+            Self::Missing => f.write_str("<no value>"),
+            Self::Null(Nil::List) => f.write_str("[]"),
+            Self::Null(Nil::Map) => f.write_str("map[]"),
+            Self::Null(Nil::Pointer) => f.write_str("<nil>"),
             Self::Bool(value) => write!(f, "{value}"),
             Self::Int(value) => write!(f, "{value}"),
             Self::Float(value) => write!(f, "{value}"),
@@ -179,7 +215,7 @@ impl Value {
     /// Inside another value Go writes nil as `<nil>`.
     fn nested(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing | Self::Null => f.write_str("<nil>"),
+            Self::Missing => f.write_str("<nil>"),
             other => write!(f, "{other}"),
         }
     }
@@ -188,7 +224,7 @@ impl Value {
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Missing | Self::Null => serializer.serialize_unit(),
+            Self::Missing | Self::Null(_) => serializer.serialize_unit(),
             Self::Bool(value) => serializer.serialize_bool(*value),
             Self::Int(value) => serializer.serialize_i64(*value),
             Self::Float(value) => serializer.serialize_f64(*value),
