@@ -8,7 +8,7 @@ use orlop_layers::DriverKind;
 use orlop_model::image::{ContainerDefaults, Empty, ImageConfig};
 use orlop_model::{Digest, Id, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Serialises to the object that `docker image inspect` prints, fields in its order.
 #[derive(Clone, Debug, Serialize)]
@@ -225,14 +225,15 @@ pub struct HistoryLine {
 pub fn history(store: Store<'_>, name: &str) -> Result<Vec<HistoryLine>, Error> {
     let (row, tags, sizes) = store.state.read(|tx| {
         let row = resolve(tx, name)?.row;
-        let mut sizes = Vec::with_capacity(row.layers.len());
+        let mut sizes = HashMap::new();
         for layer in &row.layers {
-            sizes.push(tx.layers().get(&layer.hex())?.map_or(0, |layer| layer.size));
+            sizes.extend(tx.layers().get(&layer.hex())?.map(|layer| (layer.diff_id, layer.size)));
         }
         Ok::<_, Error>((row, tx.tags().list()?, sizes))
     })?;
     let config = config(store.state.root(), row.id)?;
-    let mut sizes = sizes.into_iter();
+    // A layer that the image has twice stands in its row once.
+    let mut sizes = config.rootfs.diff_ids.iter().map(|diff_id| sizes.get(diff_id).copied().unwrap_or(0));
     let mut lines: Vec<HistoryLine> = config
         .history
         .into_iter()
@@ -245,7 +246,8 @@ pub fn history(store: Store<'_>, name: &str) -> Result<Vec<HistoryLine>, Error> 
             tags: Vec::new(),
         })
         .collect();
-    lines.extend(sizes.map(|size| HistoryLine {
+    let unmentioned: Vec<u64> = sizes.collect();
+    lines.extend(unmentioned.into_iter().map(|size| HistoryLine {
         id: None,
         created: None,
         created_by: String::new(),

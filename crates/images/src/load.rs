@@ -427,7 +427,7 @@ impl Read for Watched<'_> {
 struct Settled {
     /// By diff_id and chain; chain None where it fits everywhere.
     rows: HashMap<(Digest, Option<Digest>), (Id, u64)>,
-    /// For each image, its layers, lowest first, and the sum of their sizes.
+    /// For each image, its layers, lowest first and each once, and the sum of the sizes of all.
     images: Vec<(Vec<Id>, u64)>,
     skipped_xattrs: BTreeMap<String, u64>,
 }
@@ -475,9 +475,16 @@ impl Settled {
             layers.push(id);
             size += bytes;
         }
-        self.images.push((layers, size));
+        self.images.push((without_repeats(&layers), size));
         Ok(())
     }
+}
+
+/// The chain to mount: overlay refuses a directory that is given twice (ELOOP). The upper one hides all of the lower,
+/// so that the lower can go.
+fn without_repeats(layers: &[Id]) -> Vec<Id> {
+    let is_last = |(index, id): &(usize, &Id)| !layers[index + 1..].contains(id);
+    layers.iter().enumerate().filter(is_last).map(|(_, id)| *id).collect()
 }
 
 fn unpack_again(

@@ -11,7 +11,7 @@ use crate::{Error, Store};
 use orlop_model::filter::Filters;
 use orlop_model::{Digest, Id, ImageRef, Timestamp};
 use orlop_state::{ContainerRow, ImageRow, WriteTx};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// A line that `rmi` prints.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,13 +55,14 @@ pub fn remove(store: Store<'_>, text: &str, force: bool) -> Result<Removed, Erro
     // Before the transaction, because a lock may take long; the transaction looks again.
     let id = store.state.read(|tx| Ok::<_, Error>(resolve(tx, text)?.row.id))?;
     let lock = store.lock_image(id)?;
+    let chain = diff_ids(store, id);
     let mut removed = Removed::default();
     let leftover = store.state.write(|tx| {
         let Resolved { row, name } = resolve(tx, text)?;
         if row.id != id {
             return Err(Error::Changed { name: text.to_owned() });
         }
-        remove_rows(store, tx, &row, name, force, &mut removed.lines)
+        remove_rows(store, tx, &row, name, force, &chain, &mut removed.lines)
     })?;
     if let Some(leftover) = leftover {
         removed.freed = clear(store, &leftover)?;
@@ -70,12 +71,18 @@ pub fn remove(store: Store<'_>, text: &str, force: bool) -> Result<Removed, Erro
     Ok(removed)
 }
 
+/// The layers that the config names, for the lines to print; an image whose config is damaged is removed without.
+fn diff_ids(store: Store<'_>, id: Digest) -> Vec<Digest> {
+    store.config(id).map(|config| config.rootfs.diff_ids).unwrap_or_default()
+}
+
 fn remove_rows(
     store: Store<'_>,
     tx: &WriteTx<'_>,
     row: &ImageRow,
     name: Option<ImageRef>,
     force: bool,
+    chain: &[Digest],
     lines: &mut Vec<Removal>,
 ) -> Result<Option<Leftover>, Error> {
     let names = names_of(&tx.tags().list()?, row.id);
@@ -108,7 +115,7 @@ fn remove_rows(
             untag(tx, name, lines)?;
         }
     }
-    delete_rows(store, tx, row, lines).map(Some)
+    delete_rows(store, tx, row, chain, lines).map(Some)
 }
 
 /// The conflicts of a removal by id. Force overrules all but a running container.
@@ -139,24 +146,26 @@ fn delete_rows(
     store: Store<'_>,
     tx: &WriteTx<'_>,
     row: &ImageRow,
+    chain: &[Digest],
     lines: &mut Vec<Removal>,
 ) -> Result<Leftover, Error> {
-    let mut diff_ids = Vec::with_capacity(row.layers.len());
+    let mut diff_ids = HashMap::new();
     for layer in &row.layers {
-        diff_ids.extend(tx.layers().get(&layer.hex())?.map(|layer| layer.diff_id));
+        diff_ids.extend(tx.layers().get(&layer.hex())?.map(|row| (row.diff_id, *layer)));
     }
     tx.images().delete(&row.id.to_string())?;
     lines.push(Removal::Deleted(row.id));
     let layers = mark_unreferenced(store.state, tx, &row.layers)?;
+    // Docker names layers by their chains, topmost first.
     let mut below = None;
-    let chains: Vec<Digest> =
-        diff_ids.into_iter().map(|diff_id| *below.insert(orlop_layers::store::chain_id(below, diff_id))).collect();
-    for (layer, chain) in row.layers.iter().zip(chains).rev() {
-        let line = Removal::Deleted(chain);
-        if layers.contains(layer) && !lines.contains(&line) {
-            lines.push(line);
+    let mut gone = Vec::new();
+    for diff_id in chain {
+        let chain_id = *below.insert(orlop_layers::store::chain_id(below, *diff_id));
+        if diff_ids.get(diff_id).is_some_and(|layer| layers.contains(layer)) {
+            gone.push(Removal::Deleted(chain_id));
         }
     }
+    lines.extend(gone.into_iter().rev());
     Ok(Leftover { image: row.id, layers, blobs: row.blobs() })
 }
 
@@ -225,6 +234,7 @@ pub fn apply_prune(store: Store<'_>, plan: &PrunePlan) -> Result<Removed, Error>
     let mut removed = Removed::default();
     for planned in &plan.images {
         let lock = store.lock_image(planned.id)?;
+        let chain = diff_ids(store, planned.id);
         let mut lines = Vec::new();
         let leftover = store.state.write(|tx| {
             let Some(row) = tx.images().get(&planned.id.to_string())? else { return Ok(None) };
@@ -236,7 +246,7 @@ pub fn apply_prune(store: Store<'_>, plan: &PrunePlan) -> Result<Removed, Error>
             for name in &names {
                 untag(tx, name, &mut lines)?;
             }
-            delete_rows(store, tx, &row, &mut lines).map(Some)
+            delete_rows(store, tx, &row, &chain, &mut lines).map(Some)
         })?;
         if let Some(leftover) = leftover {
             removed.lines.append(&mut lines);

@@ -238,6 +238,6 @@ fn docker_saves_and_says_the_same() {
         };
         assert_eq!(ours.lines().take(2).collect::<Vec<_>>(), theirs.lines().take(2).collect::<Vec<_>>(), "rmi {name}");
     }
-    let leftover = root.state.read(|tx| Ok::<_, orlop_state::Error>(tx.layers().list()?)).unwrap();
+    let leftover = root.state.read(|tx| tx.layers().list()).unwrap();
     assert!(leftover.is_empty(), "{leftover:?}");
 }

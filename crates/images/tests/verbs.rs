@@ -285,3 +285,17 @@ fn an_image_of_the_host_goes_the_same_way() {
     remove(root.store(), "tools", false).unwrap();
     assert!(root.is_empty());
 }
+
+#[test]
+fn an_image_with_the_same_layer_twice_can_be_mounted() {
+    let root = Root::new();
+    load(&root, &["twice"], &["a", "bb", "a"], serde_json::json!(null));
+    let chain: Vec<Id> = image_row(&root, "twice").layers.into_iter().rev().collect();
+    let writable = Id::random();
+    root.driver.prepare(writable, &chain).unwrap();
+    let merged = root.driver.mount(writable).unwrap();
+    let found: Vec<bool> = ["a", "bb"].iter().map(|name| merged.join(name).is_file()).collect();
+    root.driver.unmount(writable).unwrap();
+    root.driver.remove(writable).unwrap();
+    assert_eq!(found, [true, true]);
+}
