@@ -29,13 +29,24 @@ pub struct Limits {
     pub ratio_from: u64,
     /// Bytes of one extended header (pax, GNU long name).
     pub header: u64,
+    /// Bytes of memory for what has to be remembered until a layer is finished (directories, whiteouts), of all layers
+    /// together.
+    pub memory: u64,
     /// Pieces of one sparse file.
     pub pieces: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { entries: 4_000_000, size: 1 << 40, ratio: 1000, ratio_from: 1 << 30, header: 1 << 20, pieces: 1 << 20 }
+        Self {
+            entries: 4_000_000,
+            size: 1 << 40,
+            ratio: 1000,
+            ratio_from: 1 << 30,
+            header: 1 << 20,
+            memory: 256 << 20,
+            pieces: 1 << 20,
+        }
     }
 }
 
@@ -45,12 +56,23 @@ pub struct Budget {
     limits: Limits,
     entries: AtomicU64,
     size: AtomicU64,
+    memory: AtomicU64,
 }
 
 impl Budget {
     /// A fresh budget for one image.
     pub fn new(limits: Limits) -> Self {
         Self { limits, ..Self::default() }
+    }
+
+    /// Counts memory that stays in use until the layer is finished.
+    fn hold(&self, bytes: usize) -> Result<()> {
+        let before = self.memory.fetch_add(bytes as u64, Ordering::Relaxed);
+        if before.saturating_add(bytes as u64) > self.limits.memory {
+            let reason = "it has too many directories, or too large extended attributes of directories";
+            return Err(Error::Limit(reason.to_owned()));
+        }
+        Ok(())
     }
 
     /// Counts one entry with this much content.
@@ -130,7 +152,7 @@ pub fn unpack(reader: impl Read + Send, into: &Path, options: Options, budget: &
         // On this thread only, so that files are made with the mode that they shall have.
         orlop_sys::overlay::unshare_fs()?;
         rustix::process::umask(rustix::fs::Mode::empty());
-        let mut layer = Layer::new(into)?;
+        let mut layer = Layer::new(into, budget)?;
         let mut archive = Archive::new(chunks, limits);
         while let Some(entry) = archive.next()? {
             budget.take(archive.stored())?;

@@ -402,6 +402,7 @@ fn the_later_entry_wins() {
     assert_eq!(at("one").metadata().unwrap().nlink(), 2);
     assert_eq!(std::fs::read_link(at("t")).unwrap(), Path::new("nowhere"));
     assert!(layer.dependencies.is_empty(), "{:?}", layer.dependencies);
+    assert_eq!(layer.size, ("second".len() + "kept".len() + "a file now".len() + 1 + 1) as u64);
 }
 
 #[test]
@@ -455,6 +456,10 @@ fn limits_hold() {
     assert!(refuse(Tar::default().file("a", "1234"), Limits { size: 3, ..some }).contains("more than 3 bytes"));
     let huge = Header { kind: b'x', size: Some(1 << 21), ..Header::default() };
     assert!(refuse(Tar::default().add("p", huge, b""), some).contains("extended header"));
+    let twice = [("SCHILY.xattr.user.x", &[b'x'; 600_000][..])];
+    assert!(refuse(Tar::default().pax(&twice).pax(&twice).file("x", ""), some).contains("extended header"));
+    let many = (0..40).fold(Tar::default(), |tar, number| tar.dir(&format!("d{number}"), 0o755));
+    assert!(refuse(many, Limits { memory: 10_000, ..some }).contains("too many directories"));
     let long = "d/".repeat(2100);
     assert!(refuse(Tar::default().pax(&[("path", long.as_bytes())]).file("x", ""), some).contains("4095"));
     let wide = "n".repeat(256);

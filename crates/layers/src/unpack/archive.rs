@@ -61,7 +61,12 @@ pub(super) struct Archive<'a> {
     content: u64,
     padding: u64,
     global: Extended,
+    /// Bytes of all global headers so far.
+    global_size: u64,
 }
+
+/// Bytes of all global headers of an archive together: each entry starts with a copy of what they say.
+const MAX_GLOBAL: u64 = 64 << 10;
 
 /// The content of the entry that was read last.
 pub(super) struct Content<'a, 'b> {
@@ -71,7 +76,7 @@ pub(super) struct Content<'a, 'b> {
 
 impl<'a> Archive<'a> {
     pub(super) fn new(chunks: &'a mut Chunks, limits: Limits) -> Self {
-        Self { chunks, limits, position: 0, content: 0, padding: 0, global: Extended::default() }
+        Self { chunks, limits, position: 0, content: 0, padding: 0, global: Extended::default(), global_size: 0 }
     }
 
     /// The next entry; None at the end marker, or at the end of a stream that has none.
@@ -80,6 +85,8 @@ impl<'a> Archive<'a> {
         let mut extended = self.global.clone();
         let (mut long_name, mut long_link) = (None, None);
         let mut dangling = false;
+        // All headers that extend one entry share one limit.
+        let mut extensions = 0;
         loop {
             let Some(block) = self.block()? else { return self.end(dangling) };
             if block == [0; BLOCK] {
@@ -93,12 +100,18 @@ impl<'a> Archive<'a> {
                 return Err(self.damaged("the checksum of a header is wrong"));
             }
             let size = self.size_of(header)?;
+            if matches!(header.kind(), b'x' | b'X' | b'L' | b'K' | b'V') {
+                extensions += size.min(1 << 40) + BLOCK as u64;
+                self.check_extension(extensions, self.limits.header)?;
+            }
             match header.kind() {
                 b'x' | b'X' => {
                     let records = self.extension(size)?;
                     extended.read(&records, self.limits.pieces).map_err(|reason| self.damaged(&reason))?;
                 }
                 b'g' => {
+                    self.global_size += size.min(1 << 40);
+                    self.check_extension(self.global_size, MAX_GLOBAL)?;
                     let records = self.extension(size)?;
                     let mut global = std::mem::take(&mut self.global);
                     global.read(&records, self.limits.pieces).map_err(|reason| self.damaged(&reason))?;
@@ -292,12 +305,6 @@ impl<'a> Archive<'a> {
 
     /// The content of an extended header, whole.
     fn extension(&mut self, size: u64) -> Result<Vec<u8>> {
-        if size > self.limits.header {
-            return Err(Error::Limit(format!(
-                "an extended header of {size} bytes is larger than {}",
-                self.limits.header
-            )));
-        }
         self.set_content(size);
         let mut all = Vec::with_capacity(size as usize);
         while let Some(part) = self.take(u64::MAX)? {
@@ -305,6 +312,13 @@ impl<'a> Archive<'a> {
         }
         self.skip_content()?;
         Ok(all)
+    }
+
+    fn check_extension(&self, size: u64, limit: u64) -> Result<()> {
+        if size > limit {
+            return Err(Error::Limit(format!("an extended header of {size} bytes is larger than {limit}")));
+        }
+        Ok(())
     }
 
     fn set_content(&mut self, size: u64) {

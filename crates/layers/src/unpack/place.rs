@@ -16,7 +16,7 @@
 use super::archive::{Content, Entry, Kind};
 use super::header::Piece;
 use super::pax::Time;
-use super::{Dependencies, Link};
+use super::{Budget, Dependencies, Link};
 use crate::{Error, Result};
 use orlop_sys::copy::remove_at;
 use rustix::fs::{
@@ -31,10 +31,13 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// Directories kept open, of each layer that is being unpacked.
-const OPEN_DIRECTORIES: usize = 48;
+const OPEN_DIRECTORIES: usize = 32;
 
 /// As the kernel's own limit (MAXSYMLINKS).
 const MAX_SYMLINKS: u32 = 40;
+
+/// About what a whiteout or a link takes in memory until the layer is settled, without its name.
+const PATH_MEMORY: usize = 256;
 
 const PATH_MAX: usize = 4096;
 const NAME_MAX: usize = 255;
@@ -45,7 +48,8 @@ const OPAQUE: &str = "trusted.overlay.opaque";
 const OVERLAY_XATTRS: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
 
 /// A layer while it is being unpacked.
-pub(super) struct Layer {
+pub(super) struct Layer<'a> {
+    budget: &'a Budget,
     root: Rc<OwnedFd>,
     path: PathBuf,
     /// Every directory that was ever made; the first is the root. One that was replaced stays as a dead node.
@@ -59,8 +63,6 @@ pub(super) struct Layer {
     links: HashMap<(usize, Box<[u8]>), Vec<u8>>,
     /// The owner that a new file has by itself.
     owner: (u32, u32),
-    /// Sum of the regular files' sizes.
-    size: u64,
     /// Attributes that the file system can't keep and that may be lost.
     skipped: BTreeMap<String, u64>,
 }
@@ -73,6 +75,15 @@ struct Node {
     attributes: Option<Box<Attributes>>,
     opaque: bool,
     dead: bool,
+    /// Sum of the sizes of the regular files in it.
+    size: u64,
+}
+
+impl Node {
+    fn new(parent: usize, name: &[u8]) -> Self {
+        let children = HashMap::new();
+        Self { parent, name: Box::from(name), children, attributes: None, opaque: false, dead: false, size: 0 }
+    }
 }
 
 /// What is set on a directory at the end: then nothing in it changes any more.
@@ -93,9 +104,9 @@ pub(super) struct Placed {
     pub(super) skipped: BTreeMap<String, u64>,
 }
 
-impl Layer {
+impl<'a> Layer<'a> {
     /// Starts in the empty directory `path`. The calling thread's umask must be 0.
-    pub(super) fn new(path: &Path) -> Result<Self> {
+    pub(super) fn new(path: &Path, budget: &'a Budget) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| Error::io("open", path, error))?;
         // What the parent directory hands down would otherwise reach every file of the layer.
@@ -107,6 +118,7 @@ impl Layer {
         rustix::fs::fchown(&root, Some(owner.0), Some(owner.1)).map_err(|error| Error::io("chown", path, error))?;
         rustix::fs::fchmod(&root, Mode::from_raw_mode(0o755)).map_err(|error| Error::io("chmod", path, error))?;
         let mut layer = Self {
+            budget,
             root: Rc::new(root),
             path: path.to_owned(),
             nodes: Vec::new(),
@@ -116,10 +128,9 @@ impl Layer {
             whiteouts: HashSet::new(),
             links: HashMap::new(),
             owner: (owner.0.as_raw(), owner.1.as_raw()),
-            size: 0,
             skipped: BTreeMap::new(),
         };
-        layer.node(ROOT, b"");
+        layer.nodes.push(Node::new(ROOT, b""));
         Ok(layer)
     }
 
@@ -186,8 +197,8 @@ impl Layer {
         if !matches!(entry.kind, Kind::Directory) {
             return Err(Error::entry(&entry.path, "the layer's root must be a directory"));
         }
-        self.nodes[ROOT].attributes = Some(Box::new(Attributes::of(entry)));
-        Ok(())
+        let name = entry.path.clone();
+        self.keep(ROOT, entry).map_err(|fault| fault.named(self, &name))
     }
 
     fn make_directory(&mut self, parent: usize, name: &[u8], entry: Entry) -> Result<(), Fault> {
@@ -195,8 +206,7 @@ impl Layer {
             Some(&node) => node,
             None => self.new_directory(parent, name)?,
         };
-        self.nodes[node].attributes = Some(Box::new(Attributes::of(entry)));
-        Ok(())
+        self.keep(node, entry)
     }
 
     /// Makes a directory that isn't known yet. What it replaces has hidden a lower directory of this name, so the new
@@ -204,7 +214,7 @@ impl Layer {
     fn new_directory(&mut self, parent: usize, name: &[u8]) -> Result<usize, Fault> {
         let fd = self.fd(parent)?;
         let replaced = self.create(parent, name, |name| rustix::fs::mkdirat(&*fd, name, Mode::from_raw_mode(0o700)))?;
-        let node = self.node(parent, name);
+        let node = self.node(parent, name)?;
         self.nodes[node].opaque = replaced;
         Ok(node)
     }
@@ -241,7 +251,7 @@ impl Layer {
                     .map_err(|error| at("set the size of")(error).named(self, &entry.path))?;
             }
         }
-        self.size += size;
+        self.nodes[directory].size += size;
         let set = |layer: &mut Self| {
             if chown {
                 let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
@@ -344,6 +354,7 @@ impl Layer {
         if self.whiteouts.contains(&(directory, Box::from(hidden))) {
             return Ok(());
         }
+        self.hold(2 * hidden.len() + PATH_MEMORY)?;
         self.make_special(directory, hidden, FileType::CharacterDevice, 0)?;
         self.whiteouts.insert((directory, Box::from(hidden)));
         Ok(())
@@ -390,6 +401,7 @@ impl Layer {
     /// The target is in a lower layer, if anywhere.
     fn link_below(&mut self, directory: usize, name: &[u8], target: &[u8]) -> Result<(), Fault> {
         self.clear(directory, name)?;
+        self.hold(name.len() + 2 * target.len() + PATH_MEMORY)?;
         self.links.insert((directory, Box::from(name)), target.to_vec());
         Ok(())
     }
@@ -423,7 +435,8 @@ impl Layer {
         }
         match rustix::fs::statat(&*fd, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if stat.st_nlink == 1 && FileType::from_raw_mode(stat.st_mode).is_file() => {
-                self.size = self.size.saturating_sub(stat.st_size.cast_unsigned());
+                let size = &mut self.nodes[directory].size;
+                *size = size.saturating_sub(stat.st_size.cast_unsigned());
             }
             Ok(_) => {}
             Err(Errno::NOENT) => return Ok(()),
@@ -518,20 +531,24 @@ impl Layer {
         Ok(Some(node))
     }
 
-    fn node(&mut self, parent: usize, name: &[u8]) -> usize {
+    fn node(&mut self, parent: usize, name: &[u8]) -> Result<usize, Fault> {
+        self.hold(2 * name.len() + 2 * size_of::<Node>())?;
         let node = self.nodes.len();
-        self.nodes.push(Node {
-            parent,
-            name: Box::from(name),
-            children: HashMap::new(),
-            attributes: None,
-            opaque: false,
-            dead: false,
-        });
-        if node != ROOT {
-            self.nodes[parent].children.insert(Box::from(name), node);
-        }
-        node
+        self.nodes.push(Node::new(parent, name));
+        self.nodes[parent].children.insert(Box::from(name), node);
+        Ok(node)
+    }
+
+    fn hold(&self, bytes: usize) -> Result<(), Fault> {
+        self.budget.hold(bytes).map_err(Fault::Limit)
+    }
+
+    /// Keeps what an entry says about a directory until the end.
+    fn keep(&mut self, node: usize, entry: Entry) -> Result<(), Fault> {
+        let xattrs = entry.xattrs.iter().map(|(name, value)| name.len() + value.len() + 96).sum::<usize>();
+        self.hold(size_of::<Attributes>() + xattrs)?;
+        self.nodes[node].attributes = Some(Box::new(Attributes::of(entry)));
+        Ok(())
     }
 
     /// The path of a directory below the layer's root; empty for the root.
@@ -621,7 +638,8 @@ impl Layer {
             }
             self.finish_directory(node, attributes.as_deref()).map_err(|fault| fault.at(&shown))?;
         }
-        Ok(Placed { size: self.size, dependencies, skipped: self.skipped })
+        let size = self.nodes.iter().zip(alive).filter(|(_, alive)| *alive).map(|(node, _)| node.size).sum();
+        Ok(Placed { size, dependencies, skipped: self.skipped })
     }
 
     fn finish_directory(&mut self, node: usize, attributes: Option<&Attributes>) -> Result<(), Fault> {
@@ -675,11 +693,12 @@ enum Fault {
     Xattr { name: String, error: Errno },
     Says(String),
     Failed(String),
+    Limit(Error),
 }
 
 impl Fault {
     /// What the disk refuses is an IO error; what the archive asks for is the archive's fault.
-    fn named(self, layer: &Layer, entry: &[u8]) -> Error {
+    fn named(self, layer: &Layer<'_>, entry: &[u8]) -> Error {
         match self {
             Self::Call { error: Errno::NAMETOOLONG, .. } => Error::entry(entry, "its path is too long"),
             Self::Says(reason) => Error::entry(entry, reason),
@@ -699,6 +718,7 @@ impl Fault {
                     std::io::Error::new(kind, format!("{name}: {source}; the file system must keep it")),
                 )
             }
+            Self::Limit(error) => error,
             Self::Says(reason) | Self::Failed(reason) => Error::entry(path.as_os_str().as_bytes(), reason),
         }
     }

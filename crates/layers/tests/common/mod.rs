@@ -95,7 +95,7 @@ impl Tar {
         let mut text = Vec::new();
         for (key, value) in records {
             let body = [b" ", key.as_bytes(), b"=", value, b"\n"].concat();
-            let length = (1..6).map(|digits| body.len() + digits).find(|&l| l.to_string().len() + body.len() == l);
+            let length = (1..8).map(|digits| body.len() + digits).find(|&l| l.to_string().len() + body.len() == l);
             text.extend_from_slice(length.unwrap().to_string().as_bytes());
             text.extend_from_slice(&body);
         }
