@@ -2,10 +2,12 @@
 
 use crate::container::Phase;
 use crate::start::{absolute_or_root, environment};
-use crate::{Engine, Error, Result, user};
+use crate::{Container, Engine, Error, Result, user};
 use orlop_model::Id;
 use orlop_runtime::attach::{Connection, SessionOptions};
 use orlop_runtime::spec::ProcessInput;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
 /// `exec`.
 #[derive(Clone, Debug)]
@@ -25,6 +27,15 @@ pub struct ExecRequest {
 }
 
 impl Engine {
+    /// The root directory of a running container, as its program sees it.
+    fn root_of_running(&self, container: &Container) -> Result<OwnedFd> {
+        let gone = || Error::Conflict(format!("container {} is not running", container.id));
+        let path = format!("/proc/{}/root", container.details.status.pid);
+        let root = orlop_sys::path::open_directory(Path::new(&path)).map_err(|_| gone())?;
+        // Checked after the open: before, the number could have gone to another process.
+        if self.is_alive(container) { Ok(root) } else { Err(gone()) }
+    }
+
     /// Starts a process in a running container. The connection goes into [`Engine::session`].
     pub fn exec(&self, name: &str, request: &ExecRequest) -> Result<Option<Connection>> {
         let container = self.container(name)?;
@@ -35,7 +46,7 @@ impl Engine {
             return Err(Error::NoCommand);
         }
         let config = &container.details.config;
-        let root = orlop_sys::path::open_directory(&self.driver()?.mount(container.writable)?)?;
+        let root = self.root_of_running(&container)?;
         let user = user::resolve(&root, request.user.as_deref().unwrap_or(&config.user))?;
         let mut env = config.env.clone();
         for entry in &request.env {

@@ -37,9 +37,10 @@ impl Engine {
         }
         let lock = self.state.lock("container", &found.id.hex())?;
         let Some(mut container) = self.settled(found.id)? else {
-            // Somebody else removed it, or it was a `--rm` container: it is gone, as was asked.
             lock.remove();
-            return Ok(());
+            // A `--rm` container that was killed here went by itself; any other was removed by somebody else.
+            let went_by_itself = request.force && found.details.host.auto_remove;
+            return if went_by_itself { Ok(()) } else { Err(Error::NoSuchContainer(name.to_owned())) };
         };
         if container.details.status.phase == Phase::Running {
             return Err(Error::Conflict(format!("container {} was started again by another command", container.name)));

@@ -113,10 +113,12 @@ impl Engine {
         let root_fd = orlop_sys::path::open_directory(&root)?;
         let own_files = files::write(self, container)?;
         let user = user::resolve(&root_fd, &container.details.config.user)?;
+        // A volume that is new and empty belongs to who will write into it.
+        let owner = (user.uid != 0).then_some((user.uid, user.gid));
         let applied = orlop_mounts::apply(
             &self.state,
             &container.details.mounts,
-            &Place { container: id, rootfs: root_fd.as_fd(), run_dir: &self.mounts_dir(id), owner: None },
+            &Place { container: id, rootfs: root_fd.as_fd(), run_dir: &self.mounts_dir(id), owner },
         )?;
         let mut mounts: Vec<SpecMount> = own_files;
         mounts.extend(applied.into_iter().map(spec_mount));

@@ -7,7 +7,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::time::{Duration, Instant};
 
 /// When the process was started, in clock ticks since boot (proc(5), /proc/PID/stat, field 22); None when there is no
-/// such process, or only its zombie's number is left.
+/// such process.
 pub fn start_time(pid: u32) -> Option<u64> {
     if pid == 0 {
         return None;
