@@ -38,8 +38,9 @@ pub struct AppliedMount {
 /// What the runtime is to mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AppliedKind {
-    /// A clone of the source. What the runtime binds inherits its read-only state, also that of mounts below; the
-    /// options leave it out, because remounting would take the host's `nosuid` and its like away.
+    /// A clone of the source. What the runtime binds inherits its read-only state, also that of mounts below. So it
+    /// must be given neither `ro` nor `rw`: either makes it remount, which takes the host's `nosuid` and its like away,
+    /// and `rw` (from runc 1.2 on) also the read-only state.
     Bind {
         /// `/run/orlop/mounts/ID/N`.
         source: PathBuf,
@@ -98,20 +99,6 @@ pub fn applied_containers(directory: &Path) -> Result<BTreeSet<String>, Error> {
         containers.extend(below.map(|container| container.to_string_lossy().into_owned()));
     }
     Ok(containers)
-}
-
-/// The propagation that the container's root needs so that its mounts can have theirs; None for the runtime's default.
-pub fn rootfs_propagation(mounts: &[ResolvedMount]) -> Option<Propagation> {
-    let asked = |wanted: [Propagation; 2]| {
-        mounts.iter().any(|mount| match &mount.kind {
-            ResolvedKind::Bind(bind) => wanted.contains(&bind.propagation),
-            ResolvedKind::Volume(_) | ResolvedKind::Tmpfs(_) => false,
-        })
-    };
-    if asked([Propagation::Shared, Propagation::Rshared]) {
-        return Some(Propagation::Shared);
-    }
-    asked([Propagation::Slave, Propagation::Rslave]).then_some(Propagation::Rslave)
 }
 
 fn apply_all(state: &State, mounts: &[ResolvedMount], place: &Place<'_>) -> Result<Vec<AppliedMount>, Error> {

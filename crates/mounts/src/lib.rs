@@ -20,7 +20,7 @@ mod resolved;
 mod source;
 mod tmpfs;
 
-pub use apply::{AppliedKind, AppliedMount, Place, applied_containers, apply, release, rootfs_propagation};
+pub use apply::{AppliedKind, AppliedMount, Place, applied_containers, apply, release};
 pub use error::Error;
 pub use lookup::{Entry, entry_in_root};
 pub use resolve::{Inherited, LookAtImage, Request, Resolved, resolve};

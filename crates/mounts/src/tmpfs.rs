@@ -12,8 +12,8 @@ pub(crate) fn wants_no_swap(mount: &TmpfsMount) -> bool {
     mount.options.iter().any(|option| option == "noswap")
 }
 
-/// Docker's `noexec,nosuid,nodev` unless lifted, then the rest. The mode is always given: the runtime would otherwise
-/// copy that of the image's directory.
+/// Docker's `noexec,nosuid,nodev`, or what lifts them, then the rest. The mode is always given: the runtime would
+/// otherwise copy that of the image's directory.
 pub(crate) fn options(mount: &TmpfsMount, read_only: bool, no_swap: bool) -> Vec<String> {
     let has = |option: &str| mount.options.iter().any(|present| present == option);
     let mut options: Vec<String> = Vec::new();
@@ -22,9 +22,9 @@ pub(crate) fn options(mount: &TmpfsMount, read_only: bool, no_swap: bool) -> Vec
             options.push(option.to_owned());
         }
     };
-    add("noexec", !mount.exec);
-    add("nosuid", !has("suid"));
-    add("nodev", !has("dev"));
+    add(if mount.exec { "exec" } else { "noexec" }, true);
+    add(if has("suid") { "suid" } else { "nosuid" }, true);
+    add(if has("dev") { "dev" } else { "nodev" }, true);
     add("rprivate", true);
     add("ro", read_only);
     for option in &mount.options {

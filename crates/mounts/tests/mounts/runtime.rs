@@ -1,14 +1,14 @@
 //! The same mounts seen by a program that runc has started with them.
 
 use crate::support::{World, skip};
-use orlop_mounts::{AppliedKind, AppliedMount, rootfs_propagation};
+use orlop_mounts::{AppliedKind, AppliedMount};
 use orlop_sys::mount::Propagation;
 use serde_json::{Value, json};
 use std::fs;
 use std::process::{Command, Output};
 
-/// Runs a shell command in the world's image with the mounts that the flags make.
-fn run(world: &World, flags: &[&str], command: &str) -> Option<Output> {
+/// Runs a shell command in the world's image with the mounts that the flags make, below a root of that propagation.
+fn run(world: &World, flags: &[&str], propagation: &str, command: &str) -> Option<Output> {
     if Command::new("runc").arg("--version").output().is_err() || !std::path::Path::new("/bin/busybox").exists() {
         skip("needs runc and a static busybox");
         return None;
@@ -22,7 +22,6 @@ fn run(world: &World, flags: &[&str], command: &str) -> Option<Output> {
     }
     let resolved = world.resolve(flags).unwrap();
     let applied = world.apply_mounts(&resolved.mounts).unwrap();
-    let propagation = rootfs_propagation(&resolved.mounts).map_or("rprivate", |propagation| propagation.name());
     let mut mounts = vec![json!({"destination": "/proc", "type": "proc", "source": "proc"})];
     mounts.extend(spec_mounts(&applied));
     let spec = json!({
@@ -80,15 +79,17 @@ fn a_program_sees_what_was_asked_for() {
         "-v other:/var/run/other",
         "--tmpfs /cache:size=64k,mode=0750,uid=7",
         "--mount type=tmpfs,target=/app/tmp,ro",
+        "--tmpfs /exec:exec",
         "--tmpfs /run/secrets:mode=0700,nr_inodes=1k,noatime,huge=never",
     ];
     let command = "busybox cat /app/config; echo; echo new > /app/new; \
         (echo x > /read/x) 2>/dev/null || echo ro; (echo x > /deep/below/x) 2>/dev/null || echo rro; \
         busybox cat /etc/file; echo; echo y > /var/run/other/y; busybox stat -c '%a %u' /cache; \
         (echo x > /app/tmp/x) 2>/dev/null || echo tro; \
-        busybox grep ' /cache ' /proc/mounts | busybox grep -c nosuid,nodev,noexec,.*size=64k";
-    let Some(output) = run(&world, &flags, command) else { return };
-    assert_eq!(lines(&output), ["image", "ro", "rro", "host", "750 7", "tro", "1"]);
+        busybox grep ' /cache ' /proc/mounts | busybox grep -c nosuid,nodev,noexec,.*size=64k; \
+        busybox cp /bin/sh /exec/sh; /exec/sh -c 'echo executed'";
+    let Some(output) = run(&world, &flags, "rprivate", command) else { return };
+    assert_eq!(lines(&output), ["image", "ro", "rro", "host", "750 7", "tro", "1", "executed"]);
     assert_eq!(fs::read_to_string(world.data("data").join("new")).unwrap(), "new\n");
     assert_eq!(fs::read_to_string(world.data("other").join("y")).unwrap(), "y\n");
     assert!(!world.run_dir().exists());
@@ -100,9 +101,9 @@ fn mounts_of_a_shared_bind_reach_the_host() {
     world.mount_tmpfs("shared", Propagation::Shared);
     world.dir("shared/sub");
     let command = "busybox grep -E ' /x ' /proc/self/mountinfo | busybox grep -c shared:";
-    let Some(output) = run(&world, &["-v ./shared:/x:rshared"], command) else { return };
+    let Some(output) = run(&world, &["-v ./shared:/x:rshared"], "shared", command) else { return };
     assert_eq!(lines(&output), ["1"]);
     let command = "busybox grep -E ' /x ' /proc/self/mountinfo | busybox grep -c master:";
-    let Some(output) = run(&world, &["-v ./shared:/x:rslave"], command) else { return };
+    let Some(output) = run(&world, &["-v ./shared:/x:rslave"], "rslave", command) else { return };
     assert_eq!(lines(&output), ["1"]);
 }
