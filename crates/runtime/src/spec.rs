@@ -178,10 +178,11 @@ pub fn process(input: &ProcessInput) -> Value {
     process
 }
 
+const CGROUP2_SUPER_MAGIC: rustix::fs::FsWord = 0x6367_7270;
+
 /// Whether this machine has cgroup v2 only; a hybrid tree counts as v1.
 pub fn cgroups_are_unified() -> bool {
-    const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
-    rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|fs| i64::from(fs.f_type) == CGROUP2_SUPER_MAGIC)
+    rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|fs| fs.f_type == CGROUP2_SUPER_MAGIC)
 }
 
 fn namespaces(network: Network, unified: bool) -> Vec<Value> {

@@ -20,11 +20,14 @@ use std::collections::VecDeque;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 /// At most this much is taken of what an ended process left in its pipes; they hold far less.
 const MAX_LEFTOVER: usize = 16 * 1024 * 1024;
 /// Records of ended exec sessions that are kept for `inspect`.
 const KEPT_EXECS: usize = 64;
+/// How old a container is when its shim leaves its caller's cgroups.
+const SETTLED: Duration = Duration::from_millis(200);
 /// What is looked at to recognise a failed execve.
 const STDERR_HEAD: usize = 4096;
 
@@ -39,6 +42,8 @@ pub(super) struct Shim {
     sessions: Vec<Session>,
     /// Hears how the start went.
     launcher: Option<OwnedFd>,
+    /// When to leave the caller's cgroups.
+    leave_cgroups_at: Option<Instant>,
     next_client: u64,
     next_session: u64,
     ended_execs: VecDeque<String>,
@@ -142,6 +147,7 @@ impl Shim {
             listener,
             sessions: Vec::new(),
             launcher: None,
+            leave_cgroups_at: None,
             next_client: 1,
             next_session: INIT + 1,
             ended_execs: VecDeque::new(),
@@ -214,7 +220,8 @@ impl Shim {
 
     /// Waits for something and handles it.
     fn turn(&mut self) -> Result<Option<Outcome>, Error> {
-        for (token, flags) in self.wait(None)? {
+        let timeout = self.settling();
+        for (token, flags) in self.wait(timeout.as_ref())? {
             match token {
                 Token::Signals => while self.signals.next().is_ok_and(|signal| signal.is_some()) {},
                 Token::Listener => self.accept(),
@@ -231,6 +238,20 @@ impl Shim {
         let outcome = self.reap_children();
         self.tidy();
         Ok(outcome)
+    }
+
+    /// Leaves the caller's cgroups when it is time, and says how long it is until then.
+    ///
+    /// Moving a process between cgroups of v1 waits for an RCU grace period, 5 to 15 ms, in which nothing on the
+    /// machine can fork or exit: a container that only lives for a moment is spared that.
+    fn settling(&mut self) -> Option<Timespec> {
+        let left = self.leave_cgroups_at?.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            self.leave_cgroups_at = None;
+            super::cgroup::leave_callers();
+            return None;
+        }
+        Some(Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: i64::from(left.subsec_nanos()) })
     }
 
     /// What is ready. Several outputs of a session come in ascending order.
@@ -749,7 +770,7 @@ impl Shim {
             if let Some(launcher) = self.launcher.take() {
                 tell(&launcher, &Report::Started { pid: pid.cast_unsigned(), started_at: self.started_at });
             }
-            super::cgroup::leave_callers();
+            self.leave_cgroups_at = Some(Instant::now() + SETTLED);
             return;
         }
         self.record_exec(key, None);
@@ -830,7 +851,7 @@ impl Shim {
             self.end_stdin_of(id);
             self.clients.retain(|client| client.id != id);
         }
-        self.clients.retain(|client| !(client.closing && !client.has_queue()));
+        self.clients.retain(|client| !client.closing || client.has_queue());
         self.sessions.retain(|session| {
             session.key == INIT || !matches!(session.phase, Phase::Ended) || !session.outputs.is_empty()
         });
@@ -839,9 +860,9 @@ impl Shim {
     /// Everything is done; what was promised to clients still has to reach them. Only a foreground client may take
     /// its time.
     fn linger(&mut self) {
-        let patience = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let patience = Instant::now() + Duration::from_secs(10);
         loop {
-            let now = std::time::Instant::now();
+            let now = Instant::now();
             self.clients.retain(|client| client.has_queue() && !client.gone && (client.foreground || now < patience));
             if self.clients.is_empty() {
                 return;
