@@ -1,7 +1,7 @@
 //! What the kernel has mounted after `apply`, and what is left of it after `release`.
 
 use crate::support::{World, options_of, source_of};
-use orlop_model::Kind;
+use orlop_model::{Id, Kind};
 use orlop_mounts::applied_containers;
 use orlop_sys::mount::{Propagation, attach, clone_tree};
 use std::fs;
@@ -236,7 +236,7 @@ fn a_volume_that_stands_for_a_directory_is_mounted_while_it_is_used() {
         device.display()
     );
     let mounts = world.resolve(&[&flag]).unwrap().mounts;
-    world.add_container_row(&["nas"]);
+    world.add_container_row("test", &["nas"]);
     let applied = world.apply_mounts(&mounts).unwrap();
     assert_eq!(fs::read_to_string(source_of(&applied[0]).join("file")).unwrap(), "image");
     assert_eq!(fs::read_to_string(device.join("file")).unwrap(), "image");
@@ -244,4 +244,32 @@ fn a_volume_that_stands_for_a_directory_is_mounted_while_it_is_used() {
     world.assert_nothing_left();
     assert!(device.join("file").exists());
     assert_eq!(fs::read_dir(world.data("nas")).unwrap().count(), 0);
+}
+
+#[test]
+fn releasing_one_container_leaves_the_other_its_mounts() {
+    let Some(mut world) = World::new() else { return };
+    let device = world.dir("device");
+    let nas = format!(
+        "--mount source=nas,target=/nas,volume-opt=type=none,volume-opt=o=bind,volume-opt=device={}",
+        device.display()
+    );
+    let mounts = world.resolve(&[&nas, "-v vol:/vol", "-v ./device:/bind"]).unwrap().mounts;
+    let mut containers = Vec::new();
+    for name in ["first", "second"] {
+        world.container = Id::random();
+        world.add_container_row(name, &["nas", "vol"]);
+        let sources: Vec<_> = world.apply_mounts(&mounts).unwrap().iter().map(source_of).collect();
+        containers.push((world.container, world.run_dir(), sources));
+    }
+    let (first, second) = (&containers[0], &containers[1]);
+    orlop_mounts::release(&world.state, &mounts, first.0, &first.1).unwrap();
+    for source in &second.2 {
+        assert!(world.is_mounted(source));
+        fs::write(source.join("file"), "").unwrap();
+    }
+    assert!(world.is_mounted(&world.data("nas")), "the driver's mount stays until its last user has gone");
+    orlop_mounts::release(&world.state, &mounts, second.0, &second.1).unwrap();
+    assert_eq!(world.mounts(), []);
+    assert!(device.join("file").exists());
 }

@@ -124,10 +124,10 @@ impl World {
     }
 
     /// What the engine writes before it starts the container.
-    pub fn add_container_row(&self, volumes: &[&str]) {
+    pub fn add_container_row(&self, name: &str, volumes: &[&str]) {
         let row = ContainerRow {
             id: self.container,
-            name: "test".parse().unwrap(),
+            name: name.parse().unwrap(),
             image: Digest::from_sha256([0; 32]),
             layers: Vec::new(),
             writable: Id::random(),
