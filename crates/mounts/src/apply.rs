@@ -162,15 +162,16 @@ fn apply_volume(
         };
         orlop_volumes::initialise(state, &mounted, first_use)?;
     }
-    let source = open_volume(volume, &mounted.path)?;
-    check_fit(&source, mounted_on, &mounted.path.to_string_lossy(), mount)?;
+    let content = open_volume(volume, &mounted.path)?;
+    let path = mounted.path.to_string_lossy();
+    source::fit(is_directory(&content, &mounted.path)?, mounted_on, &path, &mount.target)?;
     let changes = Changes {
         recursive: true,
         read_only: mount.read_only,
         propagation: Some(kernel::Propagation::Private),
         ..Changes::NONE
     };
-    clone_to(&source, true, &[changes], &attached).map_err(|source| at(mount, source))?;
+    clone_to(&content, true, &[changes], &attached).map_err(|source| at(mount, source))?;
     Ok(AppliedKind::Bind { source: attached, options: vec!["rbind".to_owned(), "rprivate".to_owned()] })
 }
 
@@ -200,7 +201,7 @@ fn apply_bind(
     }
     let source = rustix::fs::open(bind.source.as_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(|error| Error::Source { path: bind.source.clone(), source: error.into() })?;
-    check_fit(&source, mounted_on, &bind.source, mount)?;
+    source::fit(is_directory(&source, Path::new(&bind.source))?, mounted_on, &bind.source, &mount.target)?;
     check_propagation(&source, bind)?;
     let recursive = bind.recursive != BindRecursive::Disabled;
     let all_read_only = recursive && bind.recursive != BindRecursive::Writable;
@@ -242,17 +243,6 @@ fn clone_to(source: &OwnedFd, recursive: bool, changes: &[Changes], attached: &P
         kernel::change(&clone, *change)?;
     }
     kernel::attach(clone, attached)
-}
-
-/// The runtime would say the same in three lines.
-fn check_fit(source: &OwnedFd, mounted_on: Entry, path: &str, mount: &ResolvedMount) -> Result<(), Error> {
-    let source_is_directory = is_directory(source, Path::new(path))?;
-    match (source_is_directory, mounted_on) {
-        (true, Entry::File) | (false, Entry::Directory) => {
-            Err(Error::Mismatch { source_path: path.to_owned(), target: mount.target.clone(), source_is_directory })
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Shared and slave mounts can't do what they promise unless the mount that the source lies on takes part.

@@ -183,7 +183,10 @@ fn check(draft: &Draft, drafts: &[Draft], request: &Request<'_>) -> Result<(), E
         }
         MountKind::Bind(bind) => {
             check_relabel(bind.relabel, &bind.source)?;
-            source::must_create(bind, &draft.target, image_entry(request, drafts, &draft.target)?)?;
+            let at_target = image_entry(request, drafts, &draft.target)?;
+            if !source::must_create(bind, &draft.target, at_target)? {
+                source::check_fit(bind, &draft.target, at_target)?;
+            }
         }
         MountKind::Tmpfs(mount) => {
             if tmpfs::wants_no_swap(mount) && !orlop_sys::mount::tmpfs_has("noswap") {

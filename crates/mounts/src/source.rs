@@ -28,6 +28,26 @@ pub(crate) fn must_create(bind: &BindMount, target: &str, at_target: Option<Entr
     Ok(true)
 }
 
+/// Refuses a file on a directory and the other way round, which the runtime would say in three lines.
+pub(crate) fn check_fit(bind: &BindMount, target: &str, at_target: Option<Entry>) -> Result<(), Error> {
+    let path = &bind.source;
+    let source = std::fs::metadata(path).map_err(|source| Error::Source { path: path.clone(), source })?;
+    match at_target {
+        Some(at_target) => fit(source.is_dir(), at_target, path, target),
+        None => Ok(()),
+    }
+}
+
+/// The same for a source that is open already.
+pub(crate) fn fit(source_is_directory: bool, at_target: Entry, path: &str, target: &str) -> Result<(), Error> {
+    match (source_is_directory, at_target) {
+        (true, Entry::File) | (false, Entry::Directory) => {
+            Err(Error::Mismatch { source_path: path.to_owned(), target: target.to_owned(), source_is_directory })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Makes the directory and its missing parents, root's and 0755, and returns what it made, outermost first. Takes them
 /// back itself when it can't make all.
 pub(crate) fn create(path: &str) -> Result<Vec<PathBuf>, Error> {

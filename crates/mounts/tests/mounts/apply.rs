@@ -79,6 +79,8 @@ fn files_sockets_and_directories_are_the_hosts_own() {
         ),
     ] {
         assert_eq!(world.apply(&[flag]).unwrap_err().to_string(), message);
+        let unchecked = world.resolve_without_image(&[flag]).unwrap().mounts;
+        assert_eq!(world.apply_mounts(&unchecked).unwrap_err().to_string(), message);
         world.assert_nothing_left();
     }
 }

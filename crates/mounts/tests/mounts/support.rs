@@ -3,8 +3,8 @@
 use orlop_model::mount::{MountSpec, parse_mount, parse_tmpfs, parse_volume, parse_volumes_from};
 use orlop_model::{Digest, Id};
 use orlop_mounts::{
-    AppliedKind, AppliedMount, Error, Inherited, Place, Request, Resolved, ResolvedMount, apply, entry_in_root,
-    release, resolve,
+    AppliedKind, AppliedMount, Error, Inherited, LookAtImage, Place, Request, Resolved, ResolvedMount, apply,
+    entry_in_root, release, resolve,
 };
 use orlop_state::rows::volume::VolumeOrigin;
 use orlop_state::{ContainerRow, State};
@@ -95,16 +95,27 @@ impl World {
         image_volumes: &[&str],
     ) -> Result<Resolved, Error> {
         let rootfs = orlop_sys::path::open_directory(&self.path("rootfs")).unwrap();
+        self.resolve_request(flags, volumes_from, image_volumes, Some(&|path| entry_in_root(&rootfs, path)))
+    }
+
+    /// As by a caller that can't look into the image yet.
+    pub fn resolve_without_image(&self, flags: &[&str]) -> Result<Resolved, Error> {
+        self.resolve_request(flags, &[], &[], None)
+    }
+
+    fn resolve_request(
+        &self,
+        flags: &[&str],
+        volumes_from: &[Inherited],
+        image_volumes: &[&str],
+        image_entry: Option<&LookAtImage<'_>>,
+    ) -> Result<Resolved, Error> {
         let image_volumes: Vec<String> = image_volumes.iter().map(|&path| path.to_owned()).collect();
         let origin =
             VolumeOrigin { container: self.container, container_name: "test".to_owned(), image: "postgres".to_owned() };
-        let request = Request {
-            mounts: &self.specs(flags),
-            volumes_from,
-            image_volumes: &image_volumes,
-            origin: &origin,
-            image_entry: Some(&|path| entry_in_root(&rootfs, path)),
-        };
+        let mounts = self.specs(flags);
+        let request =
+            Request { mounts: &mounts, volumes_from, image_volumes: &image_volumes, origin: &origin, image_entry };
         resolve(&self.state, &request)
     }
 
