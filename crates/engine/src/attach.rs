@@ -24,3 +24,9 @@ impl Engine {
         Ok(orlop_runtime::attach::session(connection, options, Stdio::inherit()?)?)
     }
 }
+
+/// Rows and columns of the terminal that a session is tied to, so that the program finds them from its first moment on.
+pub(crate) fn console_size(options: &SessionOptions) -> Option<(u16, u16)> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdin()).ok().filter(|_| options.terminal)?;
+    (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
+}

@@ -10,7 +10,7 @@ use orlop_model::image::ImageConfig;
 use orlop_model::mount::{MountKind, MountSpec};
 use orlop_model::{ContainerName, Id, Timestamp};
 use orlop_mounts::{Entry, Inherited, Origin, Request, Resolved, ResolvedMount};
-use orlop_state::rows::volume::{VolumeOrigin, VolumePhase};
+use orlop_state::rows::volume::VolumeOrigin;
 use orlop_state::{ImageRow, WriteTx};
 use orlop_sys::lock::FileLock;
 
@@ -196,13 +196,10 @@ fn check_image(tx: &WriteTx<'_>, image: &ImageRow) -> std::result::Result<(), Va
 }
 
 fn check_volumes(tx: &WriteTx<'_>, container: &Container) -> std::result::Result<(), Vanished> {
-    for name in &container.volumes {
-        let row = tx.volumes().get(name.as_str()).map_err(Error::from)?;
-        if !row.is_some_and(|row| matches!(row.phase, VolumePhase::Ready | VolumePhase::Initialising { .. })) {
-            return Err(Vanished::Object(Error::Conflict(format!("volume {name} is being removed"))));
-        }
-    }
-    Ok(())
+    orlop_volumes::require(tx, &container.volumes).map_err(|error| match error {
+        gone @ orlop_volumes::Error::NoSuchVolume(_) => Vanished::Object(gone.into()),
+        error => Vanished::Error(error.into()),
+    })
 }
 
 fn check_name(tx: &WriteTx<'_>, request: &CreateRequest, container: &Container) -> std::result::Result<(), Vanished> {

@@ -64,7 +64,7 @@ impl Engine {
             gid: user.gid,
             additional_gids: user.additional_gids,
             terminal: request.tty,
-            console_size: None,
+            console_size: request.session.as_ref().and_then(crate::attach::console_size),
         };
         let (bundle, id) = (self.bundle(container.id), Id::random().hex());
         self.emit_container(&container, &format!("exec_create: {}", request.command.join(" ")), &[("execID", &id)]);

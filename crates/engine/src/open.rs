@@ -44,7 +44,7 @@ impl Engine {
         let state = State::open(&roots.data)?;
         let engine = Self { roots, config, state, command, boot: OnceLock::new(), driver: OnceLock::new() };
         engine.make_directories()?;
-        engine.tend_after_boot()?;
+        engine.tend_cheaply()?;
         Ok(engine)
     }
 
@@ -147,6 +147,14 @@ impl Engine {
 /// Removes a directory tree that is the engine's own; not there is no error.
 pub(crate) fn remove_directory(path: &Path) -> Result<()> {
     match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a file of the engine's own; not there is no error.
+pub(crate) fn remove_file(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
         _ => Ok(()),
     }

@@ -1,8 +1,9 @@
 //! `start`, and `run` as the two verbs in one: mounts the container and launches its program beside a shim.
 
+use crate::attach::console_size;
 use crate::container::Phase;
 use crate::create::Reserved;
-use crate::open::remove_directory;
+use crate::open::{remove_directory, remove_file};
 use crate::{Container, CreateRequest, Created, Engine, Error, Network, Result, files, user};
 use orlop_model::{ErrorKind, Id, Kind};
 use orlop_mounts::{AppliedKind, AppliedMount, Place};
@@ -135,7 +136,10 @@ impl Engine {
             spec: SpecInput {
                 root,
                 read_only_rootfs: container.details.host.read_only,
-                process: self.first_process(container, &user),
+                process: ProcessInput {
+                    console_size: session.and_then(console_size),
+                    ..self.first_process(container, &user)
+                },
                 hostname: container.details.config.hostname.clone(),
                 mounts,
                 network: match container.details.host.network {
@@ -223,13 +227,6 @@ fn spec_mount(mount: AppliedMount) -> SpecMount {
                 .unwrap_or_else(|| "rprivate".to_owned()),
         },
         AppliedKind::Tmpfs { options } => SpecMount::Tmpfs { target: mount.target, options },
-    }
-}
-
-fn remove_file(path: &std::path::Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
-        _ => Ok(()),
     }
 }
 

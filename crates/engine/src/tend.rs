@@ -2,14 +2,26 @@
 //! taken under its lock, and one whose lock is held is being worked on.
 
 use crate::container::Phase;
-use crate::{Container, Engine, Result};
+use crate::open::remove_file;
+use crate::{Container, Engine, Error, Result};
 use orlop_model::Id;
 use orlop_runtime::oci::OciRuntime;
 use orlop_sys::durable;
 
+/// Bytes kept back for a full disk.
+const RESERVE: u64 = 8 << 20;
+
 impl Engine {
     /// Everything that `tend` does.
     pub fn tend(&self) -> Result<()> {
+        self.settle()?;
+        self.expire_trash()?;
+        self.state.restore_headroom()?;
+        self.restore_reserve()
+    }
+
+    /// Finishes or undoes every change that nobody is at, and reaps what has ended unnoticed.
+    fn settle(&self) -> Result<()> {
         for container in self.state.read(|tx| tx.table::<Container>().list())? {
             let settled = matches!(container.details.status.phase, Phase::Created | Phase::Exited);
             if settled || (container.details.status.phase == Phase::Running && self.is_alive(&container)) {
@@ -20,20 +32,49 @@ impl Engine {
         }
         orlop_volumes::recover(&self.state)?;
         orlop_images::recover(self.image_store()?)?;
-        self.expire_trash()?;
-        self.state.restore_headroom()?;
         Ok(())
     }
 
-    /// Once after each boot, before the first verb: the run root is empty then.
-    pub(crate) fn tend_after_boot(&self) -> Result<()> {
+    /// Makes the file again whose blocks a removal takes when the disk is full, as soon as they can be spared.
+    fn restore_reserve(&self) -> Result<()> {
+        let path = self.roots.data.join("reserve");
+        let (free, _) = durable::free_space(&self.roots.data)?;
+        if path.exists() || free < 16 * RESERVE {
+            return Ok(());
+        }
+        let reserved = std::fs::File::create(&path)
+            .and_then(|file| Ok(rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, RESERVE)?));
+        match reserved {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                // A file without its blocks would pass for a reserve.
+                remove_file(&path)?;
+                // Some file systems can't allocate in advance; there is no reserve on those.
+                if error.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error()) {
+                    return Ok(());
+                }
+                Err(Error::io("allocate", path)(error))
+            }
+        }
+    }
+
+    /// The check at the start of every command: everything once after each boot, when the run root is empty, and
+    /// otherwise what some index says is half done. What living processes are at stays theirs: its locks are held.
+    ///
+    /// A failure here fails no command: whoever needs the very object meets its intent and the reason itself.
+    pub(crate) fn tend_cheaply(&self) -> Result<()> {
         let mark = self.roots.run.join("tended");
         if std::fs::read_to_string(&mark).is_ok_and(|boot| boot == self.boot()) {
+            if self.state.read(|tx| tx.is_unsettled())? {
+                let _ = self.settle();
+            }
             return Ok(());
         }
         let _lock = self.state.lock("engine", "boot")?;
-        self.tend()?;
-        Ok(durable::write_file_volatile(&mark, self.boot().as_bytes(), 0o600)?)
+        if self.tend().is_ok() {
+            let _ = durable::write_file_volatile(&mark, self.boot().as_bytes(), 0o600);
+        }
+        Ok(())
     }
 
     /// The container's row once nothing is under way any more: finishes or undoes what the row says. None when there is

@@ -14,3 +14,9 @@ CREATE TABLE container (
     name TEXT GENERATED ALWAYS AS (body ->> '$.name') VIRTUAL
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX container_name ON container (name);
+
+-- What a killed process left half done, found without reading the tables.
+CREATE INDEX container_unsettled ON container (key)
+    WHERE body ->> '$.details.status.phase' NOT IN ('Created', 'Exited', 'Running');
+CREATE INDEX volume_unsettled ON volume (key) WHERE body ->> '$.phase' <> 'Ready';
+CREATE INDEX trash_unsettled ON trash (key) WHERE body ->> '$.emptying';
