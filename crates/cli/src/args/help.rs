@@ -43,6 +43,7 @@ pub fn options(command: &Command) -> String {
                 false => String::new(),
             };
             let default = match (arg.get_default_values(), takes_text(arg)) {
+                ([default], true) if value == " int" => format!(" (default {})", default.to_string_lossy()),
                 ([default], true) => format!(" (default {:?})", default.to_string_lossy()),
                 ([default], false) if default == "true" => " (default true)".to_owned(),
                 _ => String::new(),
