@@ -10,7 +10,7 @@ use crate::{Dependencies, Error, Result};
 use orlop_sys::copy::remove_at;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -130,31 +130,49 @@ impl Settling<'_> {
         Ok(())
     }
 
-    /// Hard links to files of lower layers: the file is copied up under its own name, and linked.
+    /// Hard links to files of lower layers: the file is copied up under its own name, and linked. Where the layer has
+    /// put something else under that name since, the links alone share the copy.
     fn make_links(&mut self, parents: &[PathBuf]) -> Result<()> {
         if self.wanted.links.is_empty() {
             return Ok(());
         }
         let all: Vec<PathBuf> = [self.diff.to_owned()].into_iter().chain(parents.iter().cloned()).collect();
         let all = Merged::open(&all)?;
+        let mut copies: HashMap<(usize, u64), PathBuf> = HashMap::new();
         for link in std::mem::take(&mut self.wanted.links) {
             let missing = |what: &str| {
                 let (path, target) = (link.path.display(), link.target.display());
                 Error::Chain(format!("{path} is a hard link to {target}, {what}"))
             };
-            let found = all.follow(&link.target, false)?.ok_or_else(|| missing("which is not there"))?;
+            // The layer's own symlinks count on the way to the target, but what the layer has in its place does not:
+            // it came after the link, or the link would have been made when the layer was unpacked.
+            let found = match all.follow(&link.target, false)? {
+                Some(found) => self.below.exact(&found.path)?,
+                None => self.below.follow(&link.target, false)?,
+            };
+            let found = found.ok_or_else(|| missing("which is not there"))?;
             if found.directory.is_some() {
                 return Err(missing("which is a directory"));
             }
-            if self.stat(&found.path)?.is_none() {
-                if let Some(parent) = found.path.parent() {
-                    self.make_directory(parent)?;
+            let copy = match copies.get(&Merged::identity(&found)) {
+                Some(copy) => copy.clone(),
+                None => {
+                    let copy = if self.is_free(&found.path)? { &found.path } else { &link.path };
+                    if let Some(parent) = copy.parent() {
+                        self.make_directory(parent)?;
+                    }
+                    let (from, name) = self.below.place_of(&found)?;
+                    let name = name.to_owned();
+                    let (to, to_name) = self.place(copy)?;
+                    copy_entry(&from, &name, &found.stat, &to, &to_name, &self.diff.join(copy))?;
+                    copies.insert(Merged::identity(&found), copy.clone());
+                    copy.clone()
                 }
-                let (from, name) = all.place_of(&found)?;
-                let (to, to_name) = self.place(&found.path)?;
-                copy_entry(&from, name, &found.stat, &to, &to_name, &self.diff.join(&found.path))?;
+            };
+            if copy == link.path {
+                continue;
             }
-            let (from, from_name) = self.place(&found.path)?;
+            let (from, from_name) = self.place(&copy)?;
             let (to, to_name) = self.place(&link.path)?;
             rustix::fs::linkat(&from, &from_name, &to, &to_name, AtFlags::empty())
                 .map_err(|error| Error::io("link", self.diff.join(&link.path), error))?;
@@ -262,6 +280,20 @@ impl Settling<'_> {
             // A symlink in the way: RESOLVE_NO_SYMLINKS refuses it even at the end, unless asked for by O_NOFOLLOW.
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether a file can be put there: the layer has nothing of that name, and only directories above it.
+    fn is_free(&self, path: &Path) -> Result<bool> {
+        let mut above = PathBuf::new();
+        for name in path.parent().unwrap_or(Path::new("")).components() {
+            above.push(name);
+            match self.stat(&above)? {
+                None => return Ok(true),
+                Some(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() => {}
+                Some(_) => return Ok(false),
+            }
+        }
+        Ok(self.stat(path)?.is_none())
     }
 
     fn is_directory(&self, parent: &OwnedFd, name: &OsStr) -> bool {
