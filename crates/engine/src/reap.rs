@@ -94,12 +94,9 @@ impl Engine {
         container.details.status.phase == Phase::Running && !self.is_alive(container)
     }
 
-    /// Whether the very process that the row names still runs in this boot. A zombie isn't taken for the end, since
-    /// other threads of it may run on; the record is, which its shim wrote.
+    /// Whether the very process that the row names still runs in this boot.
     pub(crate) fn is_alive(&self, container: &Container) -> bool {
         let status = &container.details.status;
-        status.boot == self.boot()
-            && orlop_sys::pid::start_time(status.pid) == Some(status.pid_start)
-            && !self.exit_record(container.id).exists()
+        status.boot == self.boot() && orlop_sys::pid::is_alive(status.pid, status.pid_start)
     }
 }

@@ -6,10 +6,9 @@ use orlop_model::VolumeName;
 use orlop_model::mount::{
     BindMount, MountKind, MountSpec, Relabel, VolumeMount, VolumesFrom, check_duplicates, parse_target,
 };
-use orlop_model::{ErrorKind, Kind};
 use orlop_state::State;
 use orlop_state::rows::volume::VolumeOrigin;
-use orlop_volumes::{CreateVolume, Created, RemoveVolume};
+use orlop_volumes::{CreateVolume, Created};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -59,10 +58,7 @@ impl Resolved {
     pub fn undo(&self, state: &State) -> Result<(), Error> {
         source::remove(&self.created_directories);
         for name in &self.created_volumes {
-            match orlop_volumes::remove(state, name, RemoveVolume { force: true, now: true }) {
-                Err(error) if error.kind() != ErrorKind::Conflict => return Err(error.into()),
-                _ => {}
-            }
+            orlop_volumes::undo_create(state, name)?;
         }
         Ok(())
     }

@@ -18,6 +18,12 @@ pub fn start_time(pid: u32) -> Option<u64> {
     fields.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
+/// Whether the process with this number and start time still runs. A zombie doesn't, unless other threads of it do.
+pub fn is_alive(pid: u32, started: u64) -> bool {
+    // Where the kernel can't tell, nothing is taken for dead that may run.
+    !wait_for_exit(pid, started, Some(Duration::ZERO)).unwrap_or(false)
+}
+
 /// Waits until the process with this number and start time is gone; false when it is still there after `timeout`.
 pub fn wait_for_exit(pid: u32, started: u64, timeout: Option<Duration>) -> Result<bool, Error> {
     let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(true) };
@@ -56,7 +62,9 @@ mod tests {
         let started = start_time(child.id()).unwrap();
         assert!(wait_for_exit(child.id(), started + 1, None).unwrap());
         assert!(!wait_for_exit(child.id(), started, Some(Duration::from_millis(10))).unwrap());
+        assert!(is_alive(child.id(), started));
         assert!(wait_for_exit(child.id(), started, None).unwrap());
+        assert!(!is_alive(child.id(), started), "a zombie");
         child.wait().unwrap();
         assert_eq!(start_time(child.id()), None);
     }
