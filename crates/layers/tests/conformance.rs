@@ -488,14 +488,28 @@ fn a_layer_that_another_namespace_has_mounted_is_not_mounted_twice() {
     let root = temporary();
     let driver = Overlay2::open(root.path(), false).unwrap();
     let container = Container::of(&driver, &stack(&driver, 2));
-    let sleeper =
-        Sleeper(Command::new("unshare").args(["-m", "--propagation", "private", "sleep", "60"]).spawn().unwrap());
-    let mounts = format!("/proc/{}/mountinfo", sleeper.0.id());
-    let own = std::fs::read_link("/proc/self/ns/mnt").unwrap();
-    while std::fs::read_link(format!("/proc/{}/ns/mnt", sleeper.0.id())).is_ok_and(|namespace| namespace == own) {
-        std::thread::sleep(std::time::Duration::from_millis(5));
+    // As a container has it: not where we mounted it.
+    let place = root.path().join("place");
+    std::fs::create_dir(&place).unwrap();
+    let script = format!("mount --bind {} {} && exec sleep 60", container.root.display(), place.display());
+    let spawn = |script: &str| {
+        let arguments = ["-m", "--propagation", "private", "sh", "-c", script];
+        Sleeper(Command::new("unshare").args(arguments).spawn().unwrap())
+    };
+    let sees = |sleeper: &Sleeper, path: &Path| {
+        let own = std::fs::read_link("/proc/self/ns/mnt").unwrap();
+        let pid = sleeper.0.id();
+        std::fs::read_link(format!("/proc/{pid}/ns/mnt")).is_ok_and(|namespace| namespace != own)
+            && std::fs::read_to_string(format!("/proc/{pid}/mountinfo"))
+                .is_ok_and(|text| text.contains(path.to_str().unwrap()))
+    };
+    let copy = spawn("exec sleep 60");
+    let sleeper = spawn(&script);
+    for (process, path) in [(&copy, &container.root), (&sleeper, &place)] {
+        while !sees(process, path) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
     }
-    assert!(std::fs::read_to_string(mounts).unwrap().contains(&container.id.hex()));
     driver.unmount(container.id).unwrap();
     for _ in 0..2 {
         assert!(matches!(driver.mount(container.id), Err(Error::MountedElsewhere { .. })));

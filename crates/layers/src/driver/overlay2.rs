@@ -144,12 +144,15 @@ impl Overlay2 {
         Ok(self.find(id, mounts).any(|mount| mount.device == device))
     }
 
-    /// A process in another mount namespace that has this layer mounted.
+    /// A process that uses this layer in another mount namespace: a container sees it as its root.
     ///
+    /// A mount at `ID/merged` in another namespace is no use. Every namespace starts with a copy of all mounts, and one
+    /// that was made while the layer was mounted, by a service or by a container that starts, may keep it.
     /// A process that may not be looked into has more rights than this one, so it is no container of ours, and what it
     /// sees is not ours to judge.
     fn mounted_elsewhere(&self, id: Id) -> Result<Option<u32>> {
         let proc = Path::new("/proc");
+        let copy = Path::new(&id.hex()).join("merged");
         let mut seen = HashSet::new();
         for entry in std::fs::read_dir(proc).map_err(|error| Error::io("read", proc, error))? {
             let entry = entry.map_err(|error| Error::io("read", proc, error))?;
@@ -160,7 +163,7 @@ impl Overlay2 {
             }
             // It may have ended since it was listed, and a zombie has no mounts: then another of its namespace counts.
             let Ok(mounts) = mount_info_of(pid) else { continue };
-            if self.find(id, &mounts).next().is_some() {
+            if self.find(id, &mounts).any(|mount| !mount.mount_point.ends_with(&copy)) {
                 return Ok(Some(pid));
             }
             if !mounts.is_empty() {
