@@ -490,3 +490,70 @@ fn waiting_and_asking() {
     assert!(matches!(attach::state(&container.dir), Err(orlop_runtime::Error::NotRunning(_))));
     assert_eq!(container.exit().code, 6);
 }
+
+#[test]
+fn a_dead_shim_makes_the_container_wait_and_the_next_start_clears_up() {
+    if !can_run() {
+        return;
+    }
+    let container = Container::new("d", &["yes"]);
+    container.start();
+    let shim = attach::state(&container.dir).unwrap();
+    orlop_sys::process::signal(shim.shim_pid.cast_signed(), 9).unwrap();
+    wait_for(|| attach::state(&container.dir).is_err().then_some(()));
+    std::thread::sleep(Duration::from_millis(200));
+    let status = container.runtime.state(&container.id).unwrap().unwrap().status;
+    assert_eq!(status, "running", "it waits for a reader");
+    let again = container.run();
+    assert!(text(&again.stderr).contains("is running already"), "{}", text(&again.stderr));
+    container.runtime.kill(&container.id, 9).unwrap();
+    wait_for(|| (container.runtime.state(&container.id).unwrap()?.status == "stopped").then_some(()));
+    container.start();
+    assert!(attach::state(&container.dir).unwrap().running);
+}
+
+#[test]
+fn memory_that_ran_out_is_noticed() {
+    if !can_run() {
+        return;
+    }
+    let container = Container::new("d", &["sh", "-c", "sleep 0.5; tail /dev/zero"]);
+    let cgroup = Path::new("/sys/fs/cgroup/memory/orlop-test").join(&container.id);
+    container.start();
+    if !cgroup.exists() {
+        let _ = writeln!(std::io::stderr(), "skipped: no cgroup v1 memory controller to limit here");
+        return;
+    }
+    fs::write(cgroup.join("memory.limit_in_bytes"), "20000000").unwrap();
+    let record = container.exit();
+    assert_eq!((record.code, record.oom_killed), (137, true));
+}
+
+/// The shim may hold its log open a moment longer than its client waits, hence `-l`.
+struct Unmounted(PathBuf);
+
+impl Drop for Unmounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_log_on_a_full_disk_loses_lines_but_not_the_container() {
+    if !can_run() {
+        return;
+    }
+    let container = Container::new("", &["sh", "-c", "seq 1 20000"]);
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "full"]).arg(&container.data).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        let _ = writeln!(std::io::stderr(), "skipped: a tmpfs can't be mounted here");
+        return;
+    }
+    let _unmounted = Unmounted(container.data.clone());
+    let output = container.run();
+    let record = ExitRecord::find(&container.data.join("exit.json"), &container.dir).unwrap().unwrap();
+    let lines = container.log();
+    assert_eq!(text(&output.stdout).lines().count(), 20_000);
+    assert!(record.log_lines_dropped > 0);
+    assert_eq!(lines.len() as u64 + record.log_lines_dropped, 20_000);
+}

@@ -221,8 +221,8 @@ fn escape(bytes: &[u8], out: &mut Vec<u8>) {
                     plain = at + 3;
                 }
                 _ => {
-                    // Writing to a Vec can't fail.
-                    let _ = write!(out, "\\u{byte:04x}");
+                    let hex = |digit: u8| b"0123456789abcdef"[usize::from(digit)];
+                    out.extend([b'\\', b'u', b'0', b'0', hex(byte >> 4), hex(byte & 15)]);
                 }
             }
         }
