@@ -40,8 +40,7 @@ impl Engine {
             let (image, config) = self.image_for(&request.image)?;
             let id = Id::random();
             let name = request.name.clone().unwrap_or_else(|| ContainerName::random(attempt));
-            let origin =
-                VolumeOrigin { container: id, container_name: name.to_string(), image: familiar(&request.image) };
+            let origin = VolumeOrigin { container: id, container_name: name.to_string(), image: request.image.clone() };
             let resolved = self.resolve_mounts(request, &image, &config, &origin)?;
             match self.insert(name, origin, request, (&image, &config), &resolved) {
                 Ok((container, lock)) => {
