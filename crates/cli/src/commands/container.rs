@@ -449,7 +449,7 @@ pub fn prune(door: &Door, args: args::PruneArgs) -> Outcome {
         return Ok(0);
     }
     let (text, trashed) = prune_containers(&engine, &filters)?;
-    out(&(text + &reclaimed(door, &engine, 0, trashed)))?;
+    out(&(text + &reclaimed(&engine, 0, trashed)))?;
     Ok(0)
 }
 

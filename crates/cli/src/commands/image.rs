@@ -237,7 +237,7 @@ pub fn prune(door: &Door, args: args::PruneArgs) -> Outcome {
         return Ok(0);
     }
     let (text, freed, kept) = prune_images(&engine, args.all, &filters)?;
-    out(&(text + &reclaimed(door, &engine, freed, None)))?;
+    out(&(text + &reclaimed(&engine, freed, None)))?;
     tell_kept_images(door, kept);
     Ok(0)
 }

@@ -8,7 +8,6 @@ mod request;
 pub mod system;
 pub mod volume;
 
-use crate::door::Door;
 use crate::failure::{Failure, Outcome};
 use crate::output::inspect;
 use crate::output::print::{note, out};
@@ -62,11 +61,11 @@ fn value_of(object: &impl serde::Serialize) -> Result<serde_json::Value, Failure
 
 /// Docker's last line of a prune, with true numbers: what is free now, and what waits in the trash (None when nothing
 /// went there).
-fn reclaimed(door: &Door, engine: &Engine, freed: u64, trashed: Option<u64>) -> String {
+fn reclaimed(engine: &Engine, freed: u64, trashed: Option<u64>) -> String {
     let waits = trashed.map(|bytes| {
         let date = engine.trash_expiry(Timestamp::now()).to_local_string();
         let date = date.split(' ').next().unwrap_or_default();
-        format!(" ({} in the trash until {date}; {} volume trash empty frees it now)", human(bytes), door.program)
+        format!(" ({} in the trash until {date}; orlop volume trash empty frees it now)", human(bytes))
     });
     format!("Total reclaimed space: {}{}\n", human(freed), waits.unwrap_or_default())
 }

@@ -201,7 +201,7 @@ pub fn prune(door: &Door, args: args::PruneArgs) -> Outcome {
         }
     }
     let (images, freed, kept_images) = image::prune_images(&engine, args.all, &filters)?;
-    out(&(text + &images + &reclaimed(door, &engine, freed, trashed)))?;
+    out(&(text + &images + &reclaimed(&engine, freed, trashed)))?;
     volume::tell_kept_volumes(door, kept_volumes);
     image::tell_kept_images(door, kept_images);
     Ok(0)

@@ -142,7 +142,7 @@ pub fn prune(door: &Door, args: args::PruneArgs) -> Outcome {
         text = format!("Deleted Volumes:\n{}\n\n", names.join("\n"));
     }
     let trashed = (!pruned.deleted.is_empty()).then_some(pruned.trashed_bytes);
-    out(&(text + &reclaimed(door, &engine, 0, trashed)))?;
+    out(&(text + &reclaimed(&engine, 0, trashed)))?;
     tell_kept_volumes(door, kept);
     Ok(0)
 }
