@@ -126,8 +126,8 @@ pub enum Phase {
     Running,
     /// Its program has ended.
     Exited,
-    /// On its way out; its writable layer goes to this directory of the trash, or is deleted.
-    Removing(Option<Id>),
+    /// On its way out; its writable layer goes to this directory of the trash.
+    Removing(Id),
 }
 
 impl Status {

@@ -45,37 +45,41 @@ impl Engine {
             self.delete_from_runtime(container);
         }
         self.tear_down(container)?;
-        let stopping = container.details.status.stopping;
-        self.update(container, |container| {
-            let status = &mut container.details.status;
-            status.phase = Phase::Exited;
-            status.pid = 0;
-            match record {
-                Some(record) => {
-                    status.exit_code = record.code;
-                    status.finished = Some(record.finished_at);
-                    status.oom_killed = record.oom_killed;
-                }
-                None => {
-                    status.exit_code = UNKNOWN_EXIT;
-                    status.finished = Some(Timestamp::now());
-                    status.error = if foreign_boot {
-                        "the machine was restarted while it ran".to_owned()
-                    } else {
-                        "exit code unknown: its shim was killed".to_owned()
-                    };
-                }
+        let status = &mut container.details.status;
+        status.phase = Phase::Exited;
+        status.pid = 0;
+        match record {
+            Some(record) => {
+                status.exit_code = record.code;
+                status.finished = Some(record.finished_at);
+                status.oom_killed = record.oom_killed;
             }
-        })?;
-        let code = container.details.status.exit_code.to_string();
-        self.emit_container(container, "die", &[("exitCode", &code)]);
+            None => {
+                status.exit_code = UNKNOWN_EXIT;
+                status.finished = Some(Timestamp::now());
+                status.error = if foreign_boot {
+                    "the machine was restarted while it ran".to_owned()
+                } else {
+                    "exit code unknown: its shim was killed".to_owned()
+                };
+            }
+        }
+        let (code, stopping) = (status.exit_code.to_string(), status.stopping);
+        if container.details.host.auto_remove {
+            // It goes at once, so nobody needs to read of its end; killed half-way, it is reaped again.
+            self.emit_end(container, &code, stopping);
+            return self.delete_auto_removed(container);
+        }
+        self.update(container, |_| {})?;
+        self.emit_end(container, &code, stopping);
+        Ok(())
+    }
+
+    fn emit_end(&self, container: &Container, code: &str, stopping: bool) {
+        self.emit_container(container, "die", &[("exitCode", code)]);
         if stopping {
             self.emit_container(container, "stop", &[]);
         }
-        if container.details.host.auto_remove {
-            self.remove_locked(container, true)?;
-        }
-        Ok(())
     }
 
     /// How the program ended. Its shim sees the end a moment before it has written it down, so it is waited for.

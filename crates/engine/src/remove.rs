@@ -50,11 +50,24 @@ impl Engine {
         Ok(())
     }
 
+    /// Deletes a `--rm` container that has ended and was torn down; nobody was promised its files. Its row goes last, so
+    /// one that is killed half-way is found again.
+    pub(crate) fn delete_auto_removed(&self, container: &Container) -> Result<()> {
+        self.driver()?.remove(container.writable)?;
+        remove_directory(&self.container_dir(container.id))?;
+        self.state.write(|tx| tx.table::<Container>().delete(&container.id.hex()))?;
+        self.emit_container(container, "destroy", &[]);
+        self.remove_anonymous(&anonymous_volumes(container));
+        Ok(())
+    }
+
     /// The caller holds the lock, and nothing runs.
     pub(crate) fn remove_locked(&self, container: &mut Container, with_volumes: bool) -> Result<()> {
-        // Nobody was promised the files of a `--rm` container.
-        let keeps = !container.details.host.auto_remove;
-        let trash = keeps.then(Id::random);
+        if container.details.host.auto_remove {
+            self.tear_down(container)?;
+            return self.delete_auto_removed(container);
+        }
+        let trash = Id::random();
         self.update(container, |container| container.details.status.phase = Phase::Removing(trash))?;
         self.finish_removal(container)?;
         if with_volumes {
@@ -67,22 +80,14 @@ impl Engine {
     pub(crate) fn finish_removal(&self, container: &Container) -> Result<()> {
         let Phase::Removing(trash) = container.details.status.phase else { return Ok(()) };
         self.tear_down(container)?;
-        let driver = self.driver()?;
-        match trash {
-            None => driver.remove(container.writable)?,
-            Some(trash) => {
-                let directory = driver.release(container.writable)?;
-                if !orlop_volumes::trash::path(&self.state, trash).exists() {
-                    let what = format!("container {}", container.name);
-                    orlop_volumes::trash::take_in(&self.state, trash, &directory, &what)?;
-                }
-            }
+        let directory = self.driver()?.release(container.writable)?;
+        if !orlop_volumes::trash::path(&self.state, trash).exists() {
+            let what = format!("container {}", container.name);
+            orlop_volumes::trash::take_in(&self.state, trash, &directory, &what)?;
         }
         remove_directory(&self.container_dir(container.id))?;
         self.state.write(|tx| {
-            if let Some(id) = trash {
-                tx.trash().put(&trash_row(id, container))?;
-            }
+            tx.trash().put(&trash_row(trash, container))?;
             tx.table::<Container>().delete(&container.id.hex())
         })?;
         self.emit_container(container, "destroy", &[]);

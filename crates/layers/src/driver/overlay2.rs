@@ -189,6 +189,10 @@ impl Driver for Overlay2 {
             return Err(Error::TooManyLayers { count: chain.len(), max: MAX_LOWER, driver: NAME });
         }
         let directory = self.directory(id);
+        if read_lower(&directory, id).is_ok_and(|written| written == chain) {
+            // It is written last, so everything else is there as well.
+            return Ok(());
+        }
         create_directory(&directory, 0o710)?;
         create_directory(&directory.join("diff"), 0o755)?;
         create_directory(&directory.join("work"), 0o700)?;
@@ -206,8 +210,11 @@ impl Driver for Overlay2 {
         if self.is_mounted_at(id, &merged, &mount_info()?)? {
             return Ok(merged);
         }
-        // Two mounts of one upper directory would each spoil what the other wrote.
-        if let Some(pid) = self.mounted_elsewhere(id)? {
+        // Two mounts of one upper directory would each spoil what the other wrote. The kernel has made work/work in one
+        // that was ever mounted, so that a new one needn't be looked for in every namespace.
+        if directory.join("work/work").exists()
+            && let Some(pid) = self.mounted_elsewhere(id)?
+        {
             return Err(Error::MountedElsewhere { id, pid });
         }
         let chain = read_lower(&directory, id)?;
