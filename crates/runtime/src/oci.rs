@@ -220,8 +220,8 @@ pub(crate) fn failure_of(call: &Call) -> Error {
     }
     let text = fs::read_to_string(&call.log).unwrap_or_default();
     let _ = fs::remove_file(&call.log);
-    let lines = text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
-    match lines.filter(|line| matches!(line.level.as_str(), "error" | "fatal" | "panic")).next_back() {
+    let mut lines = text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
+    match lines.rfind(|line| matches!(line.level.as_str(), "error" | "fatal" | "panic")) {
         Some(line) => explain(&line.msg),
         None => Error::Runtime(format!("{} failed without saying why", call.program.display())),
     }
