@@ -233,12 +233,12 @@ pub(crate) fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode).is_char_device() && stat.st_rdev == 0
 }
 
-/// Whether a directory of a layer hides everything below it.
+/// Whether a directory of a layer hides everything below it; one that is not there hides nothing.
 pub(crate) fn is_opaque(path: &Path) -> Result<bool> {
     let mut value = [0; 2];
     match rustix::fs::lgetxattr(path, OPAQUE, &mut value) {
         Ok(1) => Ok(value[0] == b'y'),
-        Ok(_) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(false),
+        Ok(_) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE | Errno::NOENT | Errno::NOTDIR) => Ok(false),
         Err(error) => Err(Error::io("read an attribute of", path, error)),
     }
 }

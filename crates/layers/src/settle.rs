@@ -41,6 +41,9 @@ pub fn settle(diff: &Path, dependencies: &Dependencies, parents: &[PathBuf]) -> 
     settling.finish()
 }
 
+/// Where a directory lies while its content is moved. No archive can have an entry of this name.
+const ASIDE: &str = ".wh..wh.moving";
+
 struct Settling<'a> {
     diff: &'a Path,
     root: OwnedFd,
@@ -86,7 +89,14 @@ impl Settling<'_> {
             }
         };
         self.make_directory(&target)?;
-        self.merge(parent, &target)?;
+        // Aside first: the link may lead to a directory above, which then gets an entry of the same name.
+        let aside = Path::new(ASIDE);
+        let (from, name) = self.place(parent)?;
+        let (to, to_name) = self.place(aside)?;
+        rustix::fs::renameat(&from, &name, &to, &to_name)
+            .map_err(|error| Error::io("move", self.diff.join(parent), error))?;
+        self.touched.remove(parent);
+        self.merge(aside, &target)?;
         self.inherit.remove(parent);
         let moved = |path: &mut PathBuf| {
             if let Ok(rest) = path.strip_prefix(parent) {
@@ -131,7 +141,7 @@ impl Settling<'_> {
     }
 
     /// Hard links to files of lower layers: the file is copied up under its own name, and linked. Where the layer has
-    /// put something else under that name since, the links alone share the copy.
+    /// put something else under that name since, or hides what was there, the links alone share the copy.
     fn make_links(&mut self, parents: &[PathBuf]) -> Result<()> {
         if self.wanted.links.is_empty() {
             return Ok(());
@@ -157,7 +167,8 @@ impl Settling<'_> {
             let copy = match copies.get(&Merged::identity(&found)) {
                 Some(copy) => copy.clone(),
                 None => {
-                    let copy = if self.is_free(&found.path)? { &found.path } else { &link.path };
+                    let stays = self.is_free(&found.path)? && !self.is_closed(&found.path)?;
+                    let copy = if stays { &found.path } else { &link.path };
                     if let Some(parent) = copy.parent() {
                         self.make_directory(parent)?;
                     }
