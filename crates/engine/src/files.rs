@@ -2,7 +2,7 @@
 //! They are never part of the writable layer.
 
 use crate::{Container, Engine, Network, Result};
-use orlop_runtime::spec::{BindAccess, SpecMount};
+use orlop_runtime::spec::SpecMount;
 use orlop_sys::durable;
 use std::path::Path;
 
@@ -25,9 +25,7 @@ pub(crate) fn write(engine: &Engine, container: &Container) -> Result<Vec<SpecMo
             mounts.push(SpecMount::Bind {
                 source,
                 target: target.to_owned(),
-                access: BindAccess::ReadWrite,
-                propagation: "rprivate".to_owned(),
-                recursive: true,
+                options: vec!["rbind".to_owned(), "rprivate".to_owned()],
             });
         }
     }

@@ -84,13 +84,13 @@ impl Engine {
 
     /// How the program ended. Its shim sees the end a moment before it has written it down, so it is waited for.
     fn read_exit_record(&self, id: Id, foreign_boot: bool) -> Result<Option<ExitRecord>> {
-        let record = ExitRecord::read(&self.exit_record(id))?;
+        let record = ExitRecord::find(&self.exit_record(id), &self.bundle(id))?;
         if record.is_some() || foreign_boot {
             return Ok(record);
         }
         // An error says that there is no shim any more; then the record is there now or never.
         let _ = orlop_runtime::attach::wait(&self.bundle(id), Some(SHIM_TIMEOUT));
-        Ok(ExitRecord::read(&self.exit_record(id))?)
+        Ok(ExitRecord::find(&self.exit_record(id), &self.bundle(id))?)
     }
 
     /// Whether the row says that a program runs, and none does.

@@ -9,7 +9,7 @@ use orlop_model::{ErrorKind, Id, Kind};
 use orlop_mounts::{AppliedKind, AppliedMount, Place};
 use orlop_runtime::attach::{Connection, SessionOptions};
 use orlop_runtime::shim::{LogConfig, ShimConfig};
-use orlop_runtime::spec::{self, BindAccess, ProcessInput, SpecInput, SpecMount};
+use orlop_runtime::spec::{self, ProcessInput, SpecInput, SpecMount};
 use orlop_runtime::{LaunchRequest, Launched};
 use std::os::fd::AsFd;
 
@@ -215,17 +215,7 @@ pub(crate) fn absolute_or_root(path: &str) -> String {
 
 fn spec_mount(mount: AppliedMount) -> SpecMount {
     match mount.kind {
-        AppliedKind::Bind { source, options } => SpecMount::Bind {
-            source,
-            target: mount.target,
-            // A clone has its read-only state already, and so has what is mounted below it.
-            access: BindAccess::ReadWrite,
-            recursive: options.iter().any(|option| option == "rbind"),
-            propagation: options
-                .into_iter()
-                .find(|option| option != "rbind" && option != "bind")
-                .unwrap_or_else(|| "rprivate".to_owned()),
-        },
+        AppliedKind::Bind { source, options } => SpecMount::Bind { source, target: mount.target, options },
         AppliedKind::Tmpfs { options } => SpecMount::Tmpfs { target: mount.target, options },
     }
 }

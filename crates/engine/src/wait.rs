@@ -18,7 +18,7 @@ impl Engine {
             return Ok(code);
         }
         self.wait_for_end(&container, None)?;
-        let record = ExitRecord::read(&self.exit_record(container.id))?;
+        let record = ExitRecord::find(&self.exit_record(container.id), &self.bundle(container.id))?;
         self.reap(container.id)?;
         match (record, self.row(container.id)?) {
             (Some(record), _) => Ok(record.code),

@@ -55,12 +55,9 @@ pub enum SpecMount {
         source: PathBuf,
         /// Absolute path in the container.
         target: String,
-        /// How it may be written.
-        access: BindAccess,
-        /// `private`, `rprivate`, `slave`, `rslave`, `shared`, `rshared`.
-        propagation: String,
-        /// With what is mounted below the source.
-        recursive: bool,
+        /// `bind` or `rbind`, and the propagation. Neither `ro` nor `rw`: what the source is, the mount becomes, and
+        /// either word would make the runtime remount it.
+        options: Vec<String>,
     },
     /// A file system in memory.
     Tmpfs {
@@ -69,17 +66,6 @@ pub enum SpecMount {
         /// Mount options as mount(8) takes them (`size=64m`, `mode=1777`, `noexec` …).
         options: Vec<String>,
     },
-}
-
-/// Whether a bind may be written through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BindAccess {
-    /// Writable.
-    ReadWrite,
-    /// The top mount is read-only, those below keep their own flag.
-    ReadOnly,
-    /// Read-only with everything below (`bind-recursive=readonly`; needs Linux 5.12).
-    RecursivelyReadOnly,
 }
 
 /// `--network`, as far as it is built.
@@ -257,14 +243,7 @@ impl SpecMount {
 
     fn to_json(&self) -> Value {
         match self {
-            Self::Bind { source, access, propagation, recursive, .. } => {
-                let access = match access {
-                    BindAccess::ReadWrite => "rw",
-                    BindAccess::ReadOnly => "ro",
-                    BindAccess::RecursivelyReadOnly => "rro",
-                };
-                let bind = if *recursive { "rbind" } else { "bind" };
-                let options = [bind, access, propagation.as_str()];
+            Self::Bind { source, options, .. } => {
                 json!({ "destination": self.target(), "type": "bind", "source": source, "options": options })
             }
             Self::Tmpfs { options, .. } => {
@@ -295,7 +274,7 @@ fn root_propagation(mounts: &[SpecMount]) -> Option<&'static str> {
     let any = |wanted: [&str; 2]| {
         mounts
             .iter()
-            .any(|mount| matches!(mount, SpecMount::Bind { propagation, .. } if wanted.contains(&propagation.as_str())))
+            .any(|mount| matches!(mount, SpecMount::Bind { options, .. } if options.iter().any(|option| wanted.contains(&option.as_str()))))
     };
     if any(["shared", "rshared"]) {
         Some("shared")
@@ -314,9 +293,7 @@ mod tests {
         SpecMount::Bind {
             source: "/run/orlop/mounts/x/0".into(),
             target: target.into(),
-            access: BindAccess::ReadWrite,
-            propagation: propagation.into(),
-            recursive: true,
+            options: vec!["rbind".into(), propagation.into()],
         }
     }
 
