@@ -91,7 +91,8 @@ impl Stage {
         let (mut files, mut bytes) = (0, 0);
         add_up(&self.dir.path().join("data").join(below), &mut files, &mut bytes)
             .map_err(|error| format!("{below}: {error}"))?;
-        println!("    on disk: {what}, {files} files, {bytes} bytes in DATA-ROOT/{below}");
+        let plural = if files == 1 { "" } else { "s" };
+        println!("    on disk: {what}, {files} file{plural}, {bytes} bytes in DATA-ROOT/{below}");
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ mod bad_input;
 mod crowd;
 mod kill;
 mod locks;
+mod pages;
 mod postgres;
 mod tools;
 
@@ -52,8 +53,15 @@ fn run() -> Outcome<bool> {
     let results = acceptance::Results::default();
 
     let mut trials = acceptance::trials(&session, &list, &results);
-    for cases in [locks::cases(), tools::cases(), bad_input::cases(), crowd::cases(), kill::cases(), postgres::cases()]
-    {
+    for cases in [
+        locks::cases(),
+        tools::cases(),
+        bad_input::cases(),
+        crowd::cases(),
+        kill::cases(),
+        postgres::cases(),
+        pages::cases(),
+    ] {
         trials.extend(cases.into_iter().map(|case| trial(&session, case)));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
