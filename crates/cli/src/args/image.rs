@@ -97,6 +97,9 @@ pub struct PruneArgs {
     /// Provide filter values (e.g. "until=<timestamp>")
     #[arg(long, value_name = "filter")]
     pub filter: Vec<String>,
+    /// Only show what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
     /// Do not prompt for confirmation
     #[arg(short, long)]
     pub force: bool,

@@ -2,7 +2,7 @@
 
 use super::foreground::{Streams, exit_code, session_options};
 use super::request::{create_request, environment};
-use super::{each_name, inspected, reclaimed};
+use super::{each_name, inspected, planned, reclaimed, tell_plan};
 use crate::args::container as args;
 use crate::door::Door;
 use crate::failure::{Failure, Outcome, container_exit_code};
@@ -426,6 +426,7 @@ pub fn inspect_any(door: &Door, args: args::InspectArgs) -> Outcome {
     }
     let engine = door.engine()?;
     inspected(&args.names, args.format.as_deref().unwrap_or_default(), |name| {
+        let mut hint = String::new();
         for kind in kinds {
             let found = match *kind {
                 "container" => engine.inspect_container(name, args.size).map_err(Failure::from),
@@ -433,11 +434,13 @@ pub fn inspect_any(door: &Door, args: args::InspectArgs) -> Outcome {
                 _ => super::volume::inspect_one(&engine, name),
             };
             match found {
-                Err(Failure::Message { kind: ErrorKind::NotFound, .. }) if kinds.len() > 1 => {}
+                Err(Failure::Message { kind: ErrorKind::NotFound, text }) if kinds.len() > 1 => {
+                    hint += text.find('\n').map_or("", |end| &text[end..]);
+                }
                 found => return found,
             }
         }
-        Err(Failure::Message { text: format!("No such object: {name}"), kind: ErrorKind::NotFound })
+        Err(Failure::Message { text: format!("No such object: {name}{hint}"), kind: ErrorKind::NotFound })
     })
 }
 
@@ -445,12 +448,21 @@ pub fn inspect_any(door: &Door, args: args::InspectArgs) -> Outcome {
 pub fn prune(door: &Door, args: args::PruneArgs) -> Outcome {
     let filters = Filters::parse(&args.filter, filter::CONTAINER_PRUNE)?;
     let engine = door.engine()?;
+    if args.dry_run {
+        return tell_plan(&planned_containers(&engine, &filters)?);
+    }
     if !args.force && !confirmed("WARNING! This will remove all stopped containers.")? {
         return Ok(0);
     }
     let (text, trashed) = prune_containers(&engine, &filters)?;
     out(&(text + &reclaimed(&engine, 0, trashed)))?;
     Ok(0)
+}
+
+/// What a prune would remove.
+pub fn planned_containers(engine: &Engine, filters: &Filters) -> Result<String, Failure> {
+    let containers = engine.prunable_containers(filters)?;
+    Ok(planned("containers", containers.iter().map(|container| format!("{} {}", container.id.short(), container.name))))
 }
 
 /// Prunes; gives the section to print, and the bytes that wait in the trash when anything went there.

@@ -1,6 +1,6 @@
 //! The verbs on images.
 
-use super::{each_name, inspected, reclaimed, value_of};
+use super::{each_name, inspected, planned, reclaimed, tell_plan, value_of};
 use crate::args::image as args;
 use crate::door::Door;
 use crate::failure::{Failure, Outcome};
@@ -233,6 +233,9 @@ pub fn prune(door: &Door, args: args::PruneArgs) -> Outcome {
     let filters = Filters::parse(&args.filter, filter::IMAGE_PRUNE)?;
     let engine = door.engine()?;
     let warning = format!("WARNING! This will remove {}.", prune_warning(args.all));
+    if args.dry_run {
+        return tell_plan(&planned_images(&engine, args.all, &filters)?);
+    }
     if !args.force && !confirmed(&warning)? {
         return Ok(0);
     }
@@ -240,6 +243,18 @@ pub fn prune(door: &Door, args: args::PruneArgs) -> Outcome {
     out(&(text + &reclaimed(&engine, freed, None)))?;
     tell_kept_images(door, kept);
     Ok(0)
+}
+
+/// What a prune would remove.
+pub fn planned_images(engine: &Engine, all: bool, filters: &Filters) -> Result<String, Failure> {
+    let plan = engine.image_prune_plan(all, filters)?;
+    Ok(planned(
+        "images",
+        plan.images.iter().map(|image| {
+            let names: Vec<String> = image.names.iter().map(ImageRef::familiar).collect();
+            format!("{} {}", image.id.short(), names.join(" ")).trim_end().to_owned()
+        }),
+    ))
 }
 
 /// Prunes; gives the section to print, the bytes that are free now, and how many unused images stay.

@@ -69,3 +69,18 @@ fn reclaimed(engine: &Engine, freed: u64, trashed: Option<u64>) -> String {
     });
     format!("Total reclaimed space: {}{}\n", human(freed), waits.unwrap_or_default())
 }
+
+/// A section of what a prune with `--dry-run` shows.
+fn planned(what: &str, names: impl Iterator<Item = String>) -> String {
+    let lines: String = names.map(|name| name + "\n").collect();
+    if lines.is_empty() { String::new() } else { format!("Would delete {what}:\n{lines}\n") }
+}
+
+/// All sections, or that there are none.
+fn tell_plan(sections: &str) -> Outcome {
+    out(if sections.is_empty() { "Nothing to delete\n" } else { sections.trim_end_matches('\n') })?;
+    if !sections.is_empty() {
+        out("\n")?;
+    }
+    Ok(0)
+}

@@ -2,7 +2,7 @@
 
 use super::container::{self, CONTAINERS};
 use super::image::{self, IMAGES_USAGE};
-use super::{reclaimed, volume};
+use super::{reclaimed, tell_plan, volume};
 use crate::args::system as args;
 use crate::door::Door;
 use crate::failure::{Failure, Outcome};
@@ -185,6 +185,11 @@ pub fn prune(door: &Door, args: args::PruneArgs) -> Outcome {
         return Err(Failure::invalid("ERROR: The \"until\" filter is not supported with \"--volumes\""));
     }
     let engine = door.engine()?;
+    if args.dry_run {
+        let volumes = if args.volumes { volume::planned_volumes(&engine, false, &filters)? } else { String::new() };
+        let containers = container::planned_containers(&engine, &filters)?;
+        return tell_plan(&(containers + &volumes + &image::planned_images(&engine, args.all, &filters)?));
+    }
     if !args.force && !confirmed(&prune_warning(&args))? {
         return Ok(0);
     }
@@ -459,6 +464,7 @@ mod tests {
         let args = args::PruneArgs {
             all: true,
             filter: vec!["label=a".into()],
+            dry_run: false,
             force: false,
             volumes: true,
             arguments: vec![],

@@ -1,7 +1,7 @@
 //! The verbs on volumes, and on the trash that removed ones wait in.
 
 use super::request::label_map;
-use super::{each_name, inspected, reclaimed, value_of};
+use super::{each_name, inspected, planned, reclaimed, tell_plan, value_of};
 use crate::args::volume as args;
 use crate::door::Door;
 use crate::failure::{Failure, Outcome};
@@ -130,6 +130,9 @@ pub fn prune(door: &Door, args: args::PruneArgs) -> Outcome {
     let engine = door.engine()?;
     let which = if all { "all" } else { "anonymous" };
     let warning = format!("WARNING! This will remove {which} local volumes not used by at least one container.");
+    if args.dry_run {
+        return tell_plan(&planned_volumes(&engine, all, &filters)?);
+    }
     if !args.force && !confirmed(&warning)? {
         return Ok(0);
     }
@@ -145,6 +148,12 @@ pub fn prune(door: &Door, args: args::PruneArgs) -> Outcome {
     out(&(text + &reclaimed(&engine, 0, trashed)))?;
     tell_kept_volumes(door, kept);
     Ok(0)
+}
+
+/// What a prune would remove.
+pub fn planned_volumes(engine: &Engine, all: bool, filters: &Filters) -> Result<String, Failure> {
+    let plan = engine.volume_prune_plan(all, filters)?;
+    Ok(planned("volumes", plan.volumes.iter().map(|volume| volume.name.to_string())))
 }
 
 /// Docker's prune leaves named volumes alone; who expects otherwise is told.
