@@ -37,9 +37,15 @@ impl Door {
         })
     }
 
-    /// Opens the engine.
+    /// Opens the engine that the user means.
     pub fn engine(&self) -> Result<Engine, Failure> {
-        self.check()?;
+        self.refuse_other_engine()?;
+        self.local_engine()
+    }
+
+    /// Opens this host's engine, whatever engine the user's Docker talks to: for verbs that a timer or the shim calls.
+    pub fn local_engine(&self) -> Result<Engine, Failure> {
+        self.require_root()?;
         let roots = self.roots()?;
         let named = Self::path(self.globals.config.as_ref(), "ORLOP_CONFIG");
         let config = match &named {
@@ -69,23 +75,26 @@ impl Door {
         Ok(command)
     }
 
-    /// Refuses when the user means another engine, or isn't root.
-    pub fn check(&self) -> Result<(), Failure> {
-        if let Some(engine) = self.other_engine() {
-            return Err(Failure::unsupported(format!(
+    fn refuse_other_engine(&self) -> Result<(), Failure> {
+        match self.other_engine() {
+            Some(engine) => Err(Failure::unsupported(format!(
                 "{engine} names another engine, and this version can't talk to one; unset it to use the engine on this host"
-            )));
+            ))),
+            None => Ok(()),
         }
-        if !rustix::process::geteuid().is_root() {
-            return Err(Failure::Message {
-                text: format!(
-                    "permission denied: {0} mounts file systems and makes namespaces, which only root may do; try 'sudo {0} ...'",
-                    self.program
-                ),
-                kind: orlop_model::ErrorKind::Denied,
-            });
+    }
+
+    fn require_root(&self) -> Result<(), Failure> {
+        if rustix::process::geteuid().is_root() {
+            return Ok(());
         }
-        Ok(())
+        Err(Failure::Message {
+            text: format!(
+                "permission denied: {0} mounts file systems and makes namespaces, which only root may do; try 'sudo {0} ...'",
+                self.program
+            ),
+            kind: orlop_model::ErrorKind::Denied,
+        })
     }
 
     /// What names an engine other than this host's: the flag, the variable or the file, as Docker looks for them.

@@ -12,6 +12,6 @@ pub fn shim(directory: &Path) -> u8 {
 /// `internal reap ID`: called by the shim when its container has ended.
 pub fn reap(door: &Door, id: &str) -> Outcome {
     let id = id.parse().map_err(|error| Failure::invalid(format!("{error}")))?;
-    door.engine()?.reap(id)?;
+    door.local_engine()?.reap(id)?;
     Ok(0)
 }

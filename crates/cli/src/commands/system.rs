@@ -228,7 +228,7 @@ fn prune_warning(args: &args::PruneArgs) -> String {
 
 /// `system tend`
 pub fn tend(door: &Door, _: args::TendArgs) -> Outcome {
-    door.engine()?.tend()?;
+    door.local_engine()?.tend()?;
     Ok(0)
 }
 
