@@ -1,6 +1,7 @@
 //! How a verb ends when it doesn't end well: a text for stderr and an exit code.
 
 use crate::args::Refusal;
+use crate::output::print::note;
 use crate::output::template;
 use orlop_model::ErrorKind;
 
@@ -77,8 +78,19 @@ impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::BrokenPipe => Self::BrokenPipe,
-            _ => Self::Message { text: error.to_string(), kind: orlop_model::Kind::kind(&error) },
+            // A full disk behind stdout is not the engine's, so its hints would mislead.
+            _ => Self::Message { text: error.to_string(), kind: ErrorKind::Internal },
         }
+    }
+}
+
+/// An error on stderr, with what helps where that is known.
+pub fn tell(program: &str, text: &str, kind: ErrorKind) {
+    note(&format!("Error: {text}"));
+    if kind == ErrorKind::NoSpace {
+        note(&format!(
+            "Hint: '{program} system df' shows what takes the space, '{program} volume trash empty' frees the trash"
+        ));
     }
 }
 

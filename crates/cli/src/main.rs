@@ -15,7 +15,6 @@ use args::global::GlobalArgs;
 use args::{Count, Refusal, Syntax};
 use door::Door;
 use failure::{Failure, Outcome};
-use orlop_model::ErrorKind;
 use output::print::{note, out};
 use std::process::ExitCode;
 
@@ -112,12 +111,7 @@ fn finish(program: &str, outcome: Outcome) -> u8 {
             64
         }
         Err(Failure::Message { text, kind }) => {
-            note(&format!("Error: {text}"));
-            if kind == ErrorKind::NoSpace {
-                note(&format!(
-                    "Hint: '{program} system df' shows what takes the space, '{program} volume trash empty' frees the trash"
-                ));
-            }
+            failure::tell(program, &text, kind);
             1
         }
     }

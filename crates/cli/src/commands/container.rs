@@ -5,7 +5,7 @@ use super::request::{create_request, environment};
 use super::{each_name, inspected, planned, reclaimed, tell_plan};
 use crate::args::container as args;
 use crate::door::Door;
-use crate::failure::{Failure, Outcome, container_exit_code};
+use crate::failure::{Failure, Outcome, container_exit_code, tell as tell_failure};
 use crate::output::list::{Format, Listing, Row, ellipsis, labels_text};
 use crate::output::print::{emphasised, note, out};
 use crate::output::prompt::confirmed;
@@ -20,7 +20,7 @@ use std::path::Path;
 
 /// `run`
 pub fn run(door: &Door, args: args::RunArgs) -> Outcome {
-    container_codes(run_container(door, &args))
+    container_codes(door, run_container(door, &args))
 }
 
 fn run_container(door: &Door, args: &args::RunArgs) -> Outcome {
@@ -101,10 +101,10 @@ fn tell(created: &Created, id_file: Option<&Path>) -> Result<(), Failure> {
 }
 
 /// What fails before the program of a container runs has exit codes of its own: 125, 126 and 127.
-fn container_codes(outcome: Outcome) -> Outcome {
+fn container_codes(door: &Door, outcome: Outcome) -> Outcome {
     outcome.map_err(|failure| match failure {
         Failure::Message { text, kind } => {
-            note(&format!("Error: {text}"));
+            tell_failure(&door.program, &text, kind);
             Failure::Said(container_exit_code(kind))
         }
         other => other,
@@ -121,7 +121,7 @@ pub fn create(door: &Door, args: args::CreateArgs) -> Outcome {
         out(&format!("{}\n", created.id))?;
         Ok(0)
     };
-    container_codes(make())
+    container_codes(door, make())
 }
 
 /// `start`
@@ -146,7 +146,7 @@ pub fn start(door: &Door, args: args::StartArgs) -> Outcome {
     })?;
     let started = match engine.start(name, Some(&options)) {
         Ok(started) => started,
-        Err(error) => return container_codes(Err(error.into())),
+        Err(error) => return container_codes(door, Err(error.into())),
     };
     let connection = match started.connection {
         Some(connection) => connection,
