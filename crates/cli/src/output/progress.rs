@@ -41,7 +41,7 @@ impl Meter {
                     return;
                 }
                 let (done, total) = state.layers.values().fold((0, 0), |sum, layer| (sum.0 + layer.0, sum.1 + layer.1));
-                format!("Unpacking {} layers: {} of {}", state.layers.len(), human(done), human(total))
+                format!("Unpacking layers ({}): {} of {}", state.layers.len(), human(done), human(total))
             }
             Progress::Syncing => "Writing to the disk".to_owned(),
         };
