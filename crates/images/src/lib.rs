@@ -25,6 +25,6 @@ pub use list::{ImageLine, NONE, Summary, lines, list};
 pub use load::{Loaded, Progress, from_host, load};
 pub use remove::{Planned, PrunePlan, Removal, Removed, apply_prune, plan_prune, remove};
 pub use resolve::{Resolved, resolve};
-pub use store::{Recovered, Store, blob, config, recover, referenced_layers};
+pub use store::{Recovered, Store, blob, config, recover};
 pub use tag::tag;
 pub use usage::{ImageUsage, ImagesUsage, usage};

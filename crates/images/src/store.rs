@@ -10,7 +10,6 @@ use crate::archive::sha256;
 use orlop_layers::Driver;
 use orlop_model::image::ImageConfig;
 use orlop_model::{Digest, Id};
-use orlop_state::rows::trash::TrashContent;
 use orlop_state::{ImageRow, LayerPhase, LayerRow, ReadTx, State};
 use orlop_sys::lock::FileLock;
 use std::collections::HashSet;
@@ -100,33 +99,13 @@ pub fn config(root: &Path, id: Digest) -> Result<ImageConfig, Error> {
     serde_json::from_slice(&bytes).map_err(|source| Error::Json { name: format!("the config of image {id}"), source })
 }
 
-/// The layers that images, containers, the trash or running verbs need.
-pub fn referenced_layers(state: &State, tx: &ReadTx<'_>) -> Result<HashSet<Id>, Error> {
-    let mut layers = HashSet::new();
-    for image in tx.images().list()? {
-        layers.extend(image.layers);
-    }
-    for container in tx.containers().list()? {
-        layers.extend(container.layers);
-    }
-    for trash in tx.trash().list()? {
-        if let TrashContent::WritableLayer { layers: below, .. } = trash.content {
-            layers.extend(below);
-        }
-    }
-    for lease in state.live_leases(tx)? {
-        layers.extend(lease.layers);
-    }
-    Ok(layers)
-}
-
 /// Marks those of `candidates` that nothing needs any more as being removed, and returns them.
 pub(crate) fn mark_unreferenced(
     state: &State,
     tx: &orlop_state::WriteTx<'_>,
     candidates: &[Id],
 ) -> Result<Vec<Id>, Error> {
-    let referenced = referenced_layers(state, tx)?;
+    let referenced = orlop_layers::store::referenced(state, tx)?;
     let mut marked = Vec::new();
     for candidate in candidates {
         if referenced.contains(candidate) || marked.contains(candidate) {
@@ -154,31 +133,16 @@ pub struct Recovered {
 /// Finishes what interrupted verbs left: layers that were being made or removed, unreferenced layers (of a container
 /// that went after its image), blobs without an image. For `tend`; may run beside every other verb.
 pub fn recover(store: Store<'_>) -> Result<Recovered, Error> {
-    let (layers, leases) = store.state.write(|tx| {
-        let live = store.state.live_leases(tx)?;
-        let is_live = |lease: Id| live.iter().any(|row| row.id == lease);
-        let mut leases = 0;
-        for lease in tx.leases().list()?.into_iter().filter(|lease| !is_live(lease.id)) {
+    let leases = store.state.write(|tx| {
+        let live: HashSet<Id> = store.state.live_leases(tx)?.into_iter().map(|lease| lease.id).collect();
+        let dead: Vec<_> = tx.leases().list()?.into_iter().filter(|lease| !live.contains(&lease.id)).collect();
+        for lease in &dead {
             tx.leases().delete(&lease.id.hex())?;
-            leases += 1;
         }
-        let referenced = referenced_layers(store.state, tx)?;
-        let mut doomed = Vec::new();
-        for row in tx.layers().list()? {
-            let keep = match row.phase {
-                LayerPhase::Creating(lease) => is_live(lease),
-                LayerPhase::Ready => referenced.contains(&row.id),
-                LayerPhase::Removing => false,
-            };
-            if !keep {
-                doomed.push(row.id);
-                tx.layers().put(&LayerRow { phase: LayerPhase::Removing, ..row })?;
-            }
-        }
-        Ok::<_, Error>((doomed, leases))
+        Ok::<_, Error>(dead.len())
     })?;
-    store.delete_layers(&layers)?;
-    Ok(Recovered { layers: layers.len(), blobs: recover_blobs(store)?, leases })
+    let layers = orlop_layers::store::remove_unreferenced(store.state, store.driver)?.len();
+    Ok(Recovered { layers, blobs: recover_blobs(store)?, leases })
 }
 
 fn recover_blobs(store: Store<'_>) -> Result<usize, Error> {

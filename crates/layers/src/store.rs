@@ -65,14 +65,19 @@ pub fn commit_ready(tx: &WriteTx<'_>, id: Id, chain: Option<Digest>, size: u64) 
     Ok(row)
 }
 
-/// Layers that may go: whole ones that no image, no container and no live lease refers to, and what an interrupted
-/// load or removal left.
-pub fn unreferenced(state: &State, tx: &ReadTx<'_>) -> Result<Vec<LayerRow>> {
-    let leases = state.live_leases(tx)?;
-    let live: HashSet<Id> = leases.iter().map(|lease| lease.id).collect();
-    let mut used: HashSet<Id> = leases.into_iter().flat_map(|lease| lease.layers).collect();
+/// The layers that an image, a container or a running verb needs: the one answer that removal, prune and `system df`
+/// ask for. What lies in the trash needs none, since a writable layer there holds whole files.
+pub fn referenced(state: &State, tx: &ReadTx<'_>) -> Result<HashSet<Id>> {
+    let mut used: HashSet<Id> = state.live_leases(tx)?.into_iter().flat_map(|lease| lease.layers).collect();
     used.extend(tx.images().list()?.into_iter().flat_map(|image| image.layers));
     used.extend(tx.containers().list()?.into_iter().flat_map(|container| container.layers));
+    Ok(used)
+}
+
+/// Layers that may go: whole ones that nothing refers to, and what an interrupted load or removal left.
+pub fn unreferenced(state: &State, tx: &ReadTx<'_>) -> Result<Vec<LayerRow>> {
+    let live: HashSet<Id> = state.live_leases(tx)?.into_iter().map(|lease| lease.id).collect();
+    let used = referenced(state, tx)?;
     let mut rows = tx.layers().list()?;
     let alive = |lease: Id| -> Result<bool> {
         // A lease without a row yet: its holder writes it together with what it reserves, but may do so later.

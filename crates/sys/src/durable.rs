@@ -51,7 +51,8 @@ fn aside(path: &Path) -> std::path::PathBuf {
 
 fn write_aside(path: &Path, bytes: &[u8], mode: u32, sync: Sync) -> Result<(), Error> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let fd = rustix::fs::open(path, flags, Mode::from_raw_mode(mode)).map_err(|error| Error::io("create", path, error))?;
+    let fd =
+        rustix::fs::open(path, flags, Mode::from_raw_mode(mode)).map_err(|error| Error::io("create", path, error))?;
     let mut file = File::from(fd);
     file.write_all(bytes).map_err(|error| Error::io("write", path, error))?;
     if sync == Sync::Data {

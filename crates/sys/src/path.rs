@@ -43,10 +43,7 @@ pub fn read_in_root(root: impl AsFd, path: &Path, limit: u64) -> Result<Option<V
         return Err(Error::NotRegular { path: path.to_owned() });
     }
     let mut bytes = Vec::new();
-    std::fs::File::from(fd)
-        .take(limit + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Error::io("read", path, error))?;
+    std::fs::File::from(fd).take(limit + 1).read_to_end(&mut bytes).map_err(|error| Error::io("read", path, error))?;
     if bytes.len() as u64 > limit {
         return Err(Error::TooLarge { path: path.to_owned(), limit });
     }
