@@ -169,15 +169,16 @@ pub(crate) fn find(tx: &ReadTx<'_>, text: &str) -> Result<Container> {
     let containers = tx.table::<Container>();
     let missing = || Error::NoSuchContainer(text.to_owned());
     let is_id = !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| b"0123456789abcdef".contains(&byte));
-    if is_id && text.len() == 64 {
-        if let Some(container) = containers.get(text)? {
-            return Ok(container);
-        }
+    if is_id
+        && text.len() == 64
+        && let Some(container) = containers.get(text)?
+    {
+        return Ok(container);
     }
-    if let Ok(name) = text.strip_prefix('/').unwrap_or(text).parse() {
-        if let Some(container) = containers.named(&name)? {
-            return Ok(container);
-        }
+    if let Ok(name) = text.strip_prefix('/').unwrap_or(text).parse()
+        && let Some(container) = containers.named(&name)?
+    {
+        return Ok(container);
     }
     if !is_id {
         return Err(missing());

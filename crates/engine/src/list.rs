@@ -54,7 +54,7 @@ impl Engine {
             containers = self.state.read(|tx| tx.table::<Container>().list())?;
         }
         containers.retain(|container| container.details.status.phase != Phase::Creating);
-        containers.sort_by(|one, other| other.details.created.cmp(&one.details.created));
+        containers.sort_by_key(|container| std::cmp::Reverse(container.details.created));
         Ok(containers)
     }
 

@@ -101,7 +101,7 @@ fn id(text: &str) -> Result<Option<u32>> {
 fn passwd_line(line: &str) -> Option<PasswdLine<'_>> {
     let fields: Vec<&str> = line.trim().split(':').collect();
     Some(PasswdLine {
-        name: *fields.first()?,
+        name: fields.first()?,
         uid: fields.get(2)?.parse().ok()?,
         gid: fields.get(3)?.parse().ok()?,
         home: fields.get(5).copied().unwrap_or(""),
@@ -111,7 +111,7 @@ fn passwd_line(line: &str) -> Option<PasswdLine<'_>> {
 fn group_line(line: &str) -> Option<GroupLine<'_>> {
     let fields: Vec<&str> = line.trim().split(':').collect();
     Some(GroupLine {
-        name: *fields.first()?,
+        name: fields.first()?,
         gid: fields.get(2)?.parse().ok()?,
         members: fields.get(3).map(|members| members.split(',').collect()).unwrap_or_default(),
     })
