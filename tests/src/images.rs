@@ -75,9 +75,14 @@ impl Images {
     /// # Errors
     /// When its file can't be written, or `fill` fails.
     pub fn layer(&self, name: &str, fill: impl FnOnce(&mut LayerWriter) -> io::Result<()>) -> io::Result<Layer> {
-        let mut writer = LayerWriter::create(self.dir.join(format!("layer-{name}.tar")))?;
+        // Tests that run at the same moment make the same layers: nobody may see half of one.
+        let unique = tempfile::NamedTempFile::new_in(&self.dir)?.into_temp_path();
+        let mut writer = LayerWriter::create(unique.to_path_buf())?;
         fill(&mut writer)?;
-        writer.finish()
+        let path = self.dir.join(format!("layer-{name}.tar"));
+        let layer = Layer { path: path.clone(), ..writer.finish()? };
+        unique.persist(path)?;
+        Ok(layer)
     }
 
     /// The layer that every image here stands on: busybox with all its names, /etc, /tmp and the like.

@@ -259,8 +259,8 @@ pub fn throughput(lab: &Lab) -> Outcome<String> {
             time
         };
         let mut turns: Vec<Turn<'_>> = vec![
-            turn("volume", volume),
             turn("host", host),
+            turn("volume", volume),
             turn("bind", bind),
             turn("tmpfs", |_| inside(&["--tmpfs", "/place:size=1g"], "", work, "/place", count)),
             turn("layer, new file", |_| inside(&[], "mkdir /place; ", work, "/place", count)),
@@ -277,7 +277,7 @@ pub fn throughput(lab: &Lab) -> Outcome<String> {
     }
     let words = "Milliseconds for the same writes by the same interpreter, in a container of Orlop and on the plain host directory. `file \
                  of\nthe image` overwrites a file of 256 MiB that the image brought, its copy-up included; `after copy-up` does so once it \
-                 is\ncopied.";
+                 is\ncopied. A ratio is the share of the host's throughput that is reached.";
     Ok(section("throughput", words, &rows))
 }
 
