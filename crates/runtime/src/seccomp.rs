@@ -71,10 +71,12 @@ const WITH_CAPABILITY: [(&str, &str); 14] = [
     ("CAP_PERFMON", "perf_event_open"),
 ];
 
-/// The architectures whose calls are filtered on this machine, and what only they have.
+/// The architectures whose calls are filtered on this machine, and what only they have. Programs of any other are killed.
+///
+/// Docker also lists x32, which kernels don't offer unless they are told to at boot, and for which hardly a program was
+/// ever built. Its rules would take a fifth of a container's whole start.
 #[cfg(target_arch = "x86_64")]
-const ARCHITECTURE: (&[&str], &str) =
-    (&["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"], "arch_prctl modify_ldt");
+const ARCHITECTURE: (&[&str], &str) = (&["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"], "arch_prctl modify_ldt");
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: (&[&str], &str) = (
     &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
