@@ -12,8 +12,8 @@ const STEPS: [Step; 7] = [
     ("packages", || packages::install(&packages::FOR_TESTS)),
     ("format", || pass(&mut cargo(&["fmt", "--all", "--check"]))),
     ("tidy", tidy::run),
-    ("lints", || pass(&mut cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]))),
     ("dependencies", deny::run),
+    ("lints", || pass(&mut cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]))),
     ("tests of the crates", crates),
     ("end to end", end_to_end),
 ];
