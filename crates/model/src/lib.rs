@@ -1,5 +1,6 @@
 //! The nouns of Orlop and the parsing of what a person types. Nothing here touches a file, the network or the kernel,
 //! so anything may import it and every rule can be tested with a table of strings.
+#![forbid(unsafe_code)]
 
 pub mod digest;
 pub mod error;
