@@ -35,6 +35,16 @@ pub(super) fn finish(shim: &mut Shim, code: i32) {
     shim.stop_listening();
 }
 
+/// How long a client in the foreground has to reap.
+const CLIENT_REAPS: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// Waits for a client to reap; its sign is that the run directory is gone. A client that is killed after that leaves a
+/// row that the next command of the engine puts right.
+pub(super) fn is_reaped_by_a_client(config: &ShimConfig) -> bool {
+    std::thread::sleep(CLIENT_REAPS);
+    !config.dir.exists()
+}
+
 /// Calls the engine, which owns rows and mounts.
 pub(super) fn reap(config: &ShimConfig) {
     let [program, ..] = config.reap.as_slice() else { return };

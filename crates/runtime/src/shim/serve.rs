@@ -106,7 +106,11 @@ pub(super) fn serve(file: ShimFile, launcher: OwnedFd, first_client: Option<Owne
             let exit = json_frame(FrameType::Exit, &ExitMessage { code });
             end::finish(&mut shim, code);
             shim.say_goodbye(INIT, exit);
-            end::reap(&shim.config);
+            // Who runs the container in the foreground reaps it himself before he goes on; a second process that wants
+            // the same would only be in his way.
+            if !(shim.is_heard_in_the_foreground() && end::is_reaped_by_a_client(&shim.config)) {
+                end::reap(&shim.config);
+            }
             shim.linger();
             Ok(())
         }
@@ -821,6 +825,12 @@ impl Shim {
             client.flush();
             client.closing = true;
         }
+    }
+
+    /// A client in the foreground has got everything.
+    fn is_heard_in_the_foreground(&self) -> bool {
+        let mut clients = self.clients.iter();
+        clients.any(|client| client.session == Some(INIT) && client.foreground && !client.gone && !client.has_queue())
     }
 
     /// The container has ended while the runtime was starting something in it: that can't succeed any more.
