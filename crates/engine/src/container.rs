@@ -126,8 +126,13 @@ pub enum Phase {
     Running,
     /// Its program has ended.
     Exited,
-    /// On its way out; its writable layer goes to this directory of the trash.
-    Removing(Id),
+    /// On its way out.
+    Removing {
+        /// The directory of the trash that its writable layer goes to.
+        trash: Id,
+        /// `-v`: its anonymous volumes go as well.
+        volumes: bool,
+    },
 }
 
 impl Status {
@@ -152,7 +157,7 @@ impl Status {
             Phase::Creating | Phase::Created | Phase::Starting => "created",
             Phase::Running => "running",
             Phase::Exited => "exited",
-            Phase::Removing(_) => "removing",
+            Phase::Removing { .. } => "removing",
         }
     }
 }

@@ -41,18 +41,22 @@ impl Engine {
             let id = Id::random();
             let name = request.name.clone().unwrap_or_else(|| ContainerName::random(attempt));
             let origin = VolumeOrigin { container: id, container_name: name.to_string(), image: request.image.clone() };
-            let resolved = self.resolve_mounts(request, &image, &config, &origin)?;
+            let resolved = match self.resolve_mounts(request, &image, &config, &origin) {
+                // Its layers went while they were looked at.
+                Err(_) if attempt < ATTEMPTS && self.image(&request.image).map_or(true, |(row, _)| row != image) => {
+                    continue;
+                }
+                resolved => resolved?,
+            };
             match self.insert(name, origin, request, (&image, &config), &resolved) {
                 Ok((container, lock)) => {
-                    let warnings = resolved.warnings;
-                    return match self.prepare(&container) {
-                        Ok(()) => Ok(Reserved { container, warnings, lock }),
-                        Err(error) => {
-                            self.undo_create(&container)?;
-                            lock.remove();
-                            Err(error)
-                        }
+                    let Err(error) = self.prepare(&container) else {
+                        return Ok(Reserved { container, warnings: resolved.warnings, lock });
                     };
+                    self.undo_create(&container)?;
+                    resolved.undo(&self.state)?;
+                    lock.remove();
+                    return Err(error);
                 }
                 Err(Vanished::Error(error)) => {
                     resolved.undo(&self.state)?;
@@ -189,8 +193,8 @@ impl<E: Into<Error>> From<E> for Vanished {
 
 fn check_image(tx: &WriteTx<'_>, image: &ImageRow) -> std::result::Result<(), Vanished> {
     match tx.images().get(&image.id.to_string()).map_err(Error::from)? {
-        Some(_) => Ok(()),
-        None => Err(Vanished::Object(Error::ImageMissing(image.id.to_string()))),
+        Some(row) if row.layers == image.layers => Ok(()),
+        _ => Err(Vanished::Object(Error::ImageMissing(image.id.to_string()))),
     }
 }
 

@@ -117,7 +117,7 @@ impl Engine {
             "ConsoleSize": [0, 0],
             "CapAdd": null,
             "CapDrop": null,
-            "CgroupnsMode": "host",
+            "CgroupnsMode": if orlop_runtime::spec::cgroups_are_unified() { "private" } else { "host" },
             "Dns": [],
             "DnsOptions": [],
             "DnsSearch": [],

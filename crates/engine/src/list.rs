@@ -48,7 +48,8 @@ impl Engine {
             for container in containers.iter().filter(|container| self.needs_reaping(container)) {
                 // One whose lock is held is being reaped or started right now.
                 if let Some(lock) = self.state.try_lock("container", &container.id.hex())? {
-                    self.reap_under(lock, container.id)?;
+                    // One that can't be reaped is still listed; the verbs on it tell why.
+                    let _ = self.reap_under(lock, container.id);
                 }
             }
             containers = self.state.read(|tx| tx.table::<Container>().list())?;
@@ -86,7 +87,9 @@ impl Engine {
 
     /// What a container takes on the disk.
     pub fn container_size(&self, container: &Container) -> Result<ContainerSize> {
-        let writable = orlop_layers::usage(&self.driver()?.diff(container.writable))?;
+        let diff = self.driver()?.diff(container.writable);
+        // One that a power cut took before it was first used takes nothing.
+        let writable = if diff.exists() { orlop_layers::usage(&diff)? } else { Usage::default() };
         let image = self.state.read(|tx| {
             let layers = container.layers.iter().map(|id| tx.layers().get(&id.hex()));
             layers.map(|row| Ok::<_, Error>(row?.map_or(0, |row| row.size))).sum::<Result<u64>>()

@@ -15,6 +15,15 @@ const UNKNOWN_EXIT: i32 = 255;
 /// How long a living shim may take to write down the end that it saw.
 const SHIM_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What is known of a program's end.
+enum End {
+    Told(ExitRecord),
+    /// Nobody saw it.
+    Unknown,
+    /// Its shim hasn't written it down yet.
+    NotYet,
+}
+
 impl Engine {
     /// Reaps a container whose program has ended; one that runs, or that is gone, is left alone.
     pub fn reap(&self, id: Id) -> Result<()> {
@@ -26,7 +35,7 @@ impl Engine {
         match self.settled(id)? {
             Some(mut container) if self.needs_reaping(&container) => {
                 self.reap_locked(&mut container)?;
-                if container.details.host.auto_remove {
+                if self.row(id)?.is_none() {
                     lock.remove();
                 }
             }
@@ -39,10 +48,15 @@ impl Engine {
     /// The caller holds the lock, and the program is gone.
     pub(crate) fn reap_locked(&self, container: &mut Container) -> Result<()> {
         let foreign_boot = container.details.status.boot != self.boot();
-        let record = self.read_exit_record(container.id, foreign_boot)?;
+        let record = match self.end_of(container, foreign_boot)? {
+            End::Told(record) => Some(record),
+            End::Unknown => None,
+            // Its shim is at it, on a slow disk; whoever looks next finds the record.
+            End::NotYet => return Ok(()),
+        };
         if record.is_none() && !foreign_boot {
             // The shim was killed: what it would have cleaned up is still there.
-            self.delete_from_runtime(container);
+            self.delete_from_runtime(container)?;
         }
         self.tear_down(container)?;
         let status = &mut container.details.status;
@@ -83,14 +97,25 @@ impl Engine {
     }
 
     /// How the program ended. Its shim sees the end a moment before it has written it down, so it is waited for.
-    fn read_exit_record(&self, id: Id, foreign_boot: bool) -> Result<Option<ExitRecord>> {
-        let record = ExitRecord::find(&self.exit_record(id), &self.bundle(id))?;
-        if record.is_some() || foreign_boot {
-            return Ok(record);
+    fn end_of(&self, container: &Container, foreign_boot: bool) -> Result<End> {
+        let bundle = self.bundle(container.id);
+        let read = || -> Result<Option<End>> {
+            let record = ExitRecord::find(&self.exit_record(container.id), &bundle)?;
+            // After a power cut the record of an earlier run may be back.
+            let own = record.filter(|record| Some(record.started_at) == container.details.status.started);
+            Ok(own.map(End::Told))
+        };
+        if let Some(end) = read()? {
+            return Ok(end);
         }
-        // An error says that there is no shim any more; then the record is there now or never.
-        let _ = orlop_runtime::attach::wait(&self.bundle(id), Some(SHIM_TIMEOUT));
-        Ok(ExitRecord::find(&self.exit_record(id), &self.bundle(id))?)
+        if foreign_boot {
+            return Ok(End::Unknown);
+        }
+        match orlop_runtime::attach::wait(&bundle, Some(SHIM_TIMEOUT)) {
+            Ok(None) => Ok(End::NotYet),
+            // An error says that there is no shim any more; then the record is there now or never.
+            Ok(Some(_)) | Err(_) => Ok(read()?.unwrap_or(End::Unknown)),
+        }
     }
 
     /// Whether the row says that a program runs, and none does.

@@ -52,13 +52,13 @@ impl Engine {
 
     /// Deletes a `--rm` container that has ended and was torn down; nobody was promised its files. Its row goes last, so
     /// one that is killed half-way is found again.
-    pub(crate) fn delete_auto_removed(&self, container: &Container) -> Result<()> {
+    pub(crate) fn delete_auto_removed(&self, container: &mut Container) -> Result<()> {
         self.driver()?.remove(container.writable)?;
         remove_directory(&self.container_dir(container.id))?;
+        self.let_go_of_volumes(container)?;
         self.state.write(|tx| tx.table::<Container>().delete(&container.id.hex()))?;
         self.emit_container(container, "destroy", &[]);
-        self.remove_anonymous(&anonymous_volumes(container));
-        Ok(())
+        self.clear_layers_of(container)
     }
 
     /// The caller holds the lock, and nothing runs.
@@ -67,30 +67,52 @@ impl Engine {
             self.tear_down(container)?;
             return self.delete_auto_removed(container);
         }
-        let trash = Id::random();
-        self.update(container, |container| container.details.status.phase = Phase::Removing(trash))?;
-        self.finish_removal(container)?;
-        if with_volumes {
-            self.remove_anonymous(&anonymous_volumes(container));
+        let removing = Phase::Removing { trash: Id::random(), volumes: with_volumes };
+        self.update(container, |container| container.details.status.phase = removing)?;
+        self.finish_removal(container)
+    }
+
+    /// Goes on with a removal from wherever it stands. The caller holds the lock.
+    pub(crate) fn finish_removal(&self, container: &mut Container) -> Result<()> {
+        let Phase::Removing { trash, volumes } = container.details.status.phase else { return Ok(()) };
+        self.tear_down(container)?;
+        let directory = self.driver()?.release(container.writable)?;
+        let place = orlop_volumes::trash::path(&self.state, trash);
+        // A power cut may have taken a layer that was never used; then there is nothing to keep.
+        if directory.symlink_metadata().is_ok() {
+            let what = format!("container {}", container.name);
+            orlop_volumes::trash::take_in(&self.state, trash, &directory, &what)?;
+        }
+        let is_kept = place.try_exists().map_err(Error::io("look at", &place))?;
+        remove_directory(&self.container_dir(container.id))?;
+        if volumes {
+            self.let_go_of_volumes(container)?;
+        }
+        self.state.write(|tx| {
+            if is_kept {
+                tx.trash().put(&trash_row(trash, container))?;
+            }
+            tx.table::<Container>().delete(&container.id.hex())
+        })?;
+        self.emit_container(container, "destroy", &[]);
+        self.clear_layers_of(container)
+    }
+
+    /// Removes the anonymous volumes of a container whose row stays until that is done, so that a kill forgets none.
+    fn let_go_of_volumes(&self, container: &mut Container) -> Result<()> {
+        let volumes = anonymous_volumes(container);
+        if !volumes.is_empty() {
+            self.update(container, |container| container.volumes.clear())?;
+            self.remove_anonymous(&volumes);
         }
         Ok(())
     }
 
-    /// Goes on with a removal from wherever it stands. The caller holds the lock.
-    pub(crate) fn finish_removal(&self, container: &Container) -> Result<()> {
-        let Phase::Removing(trash) = container.details.status.phase else { return Ok(()) };
-        self.tear_down(container)?;
-        let directory = self.driver()?.release(container.writable)?;
-        if !orlop_volumes::trash::path(&self.state, trash).exists() {
-            let what = format!("container {}", container.name);
-            orlop_volumes::trash::take_in(&self.state, trash, &directory, &what)?;
+    /// The layers of an image that was removed by force go with its last container.
+    fn clear_layers_of(&self, container: &Container) -> Result<()> {
+        if self.state.read(|tx| tx.images().get(&container.image.to_string()))?.is_none() {
+            orlop_layers::store::remove_unreferenced(&self.state, self.driver()?)?;
         }
-        remove_directory(&self.container_dir(container.id))?;
-        self.state.write(|tx| {
-            tx.trash().put(&trash_row(trash, container))?;
-            tx.table::<Container>().delete(&container.id.hex())
-        })?;
-        self.emit_container(container, "destroy", &[]);
         Ok(())
     }
 

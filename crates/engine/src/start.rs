@@ -49,7 +49,7 @@ impl Engine {
         let created = Created { id, warnings: Vec::new() };
         match container.details.status.phase {
             Phase::Running => Ok(Foreground { created, connection: None }),
-            Phase::Removing(_) => {
+            Phase::Removing { .. } => {
                 Err(Error::Conflict("container is marked for removal and cannot be started".to_owned()))
             }
             Phase::Creating | Phase::Created | Phase::Starting | Phase::Exited => {
@@ -63,42 +63,48 @@ impl Engine {
 
     /// The caller holds the container's lock, and its row says Creating or Starting.
     fn start_locked(&self, container: &mut Container, session: Option<&SessionOptions>) -> Result<Option<Connection>> {
-        let launched = self.launch(container, session);
-        match launched {
-            Ok((launched, connection)) => {
-                let pid_start = orlop_sys::pid::start_time(launched.pid).unwrap_or(0);
-                let boot = self.boot().to_owned();
-                self.update(container, |container| {
-                    let status = &mut container.details.status;
-                    status.phase = Phase::Running;
-                    status.pid = launched.pid;
-                    status.pid_start = pid_start;
-                    status.boot = boot;
-                    status.started = Some(launched.started_at);
-                    status.finished = None;
-                    status.exit_code = 0;
-                    status.error = String::new();
-                    status.oom_killed = false;
-                    status.stopping = false;
-                })?;
-                Ok(connection)
-            }
+        let ran_before = container.details.status.started.is_some();
+        let running = self.launch(container, session).and_then(|(launched, connection)| {
+            self.note_running(container, &launched)?;
+            Ok(connection)
+        });
+        match running {
+            Ok(connection) => Ok(connection),
             Err(error) => {
+                // What runs without a row that says so must not run.
+                self.delete_from_runtime(container)?;
                 self.tear_down(container)?;
-                let never_ran = container.details.status.started.is_none();
-                self.update(container, |container| {
+                // When this can't be written either, the intent stays, and the next command undoes it.
+                let _ = self.update(container, |container| {
                     let status = &mut container.details.status;
-                    status.phase = if never_ran { Phase::Created } else { Phase::Exited };
+                    status.phase = if ran_before { Phase::Exited } else { Phase::Created };
                     status.exit_code = match error.kind() {
                         ErrorKind::CommandNotFound => 127,
                         ErrorKind::CommandNotExecutable => 126,
                         _ => 128,
                     };
                     status.error = error.to_string();
-                })?;
+                });
                 Err(error)
             }
         }
+    }
+
+    fn note_running(&self, container: &mut Container, launched: &Launched) -> Result<()> {
+        let boot = self.boot().to_owned();
+        self.update(container, |container| {
+            let status = &mut container.details.status;
+            status.phase = Phase::Running;
+            status.pid = launched.pid;
+            status.pid_start = launched.pid_start;
+            status.boot = boot;
+            status.started = Some(launched.started_at);
+            status.finished = None;
+            status.exit_code = 0;
+            status.error = String::new();
+            status.oom_killed = false;
+            status.stopping = false;
+        })
     }
 
     fn launch(

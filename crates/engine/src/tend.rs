@@ -14,25 +14,33 @@ const RESERVE: u64 = 8 << 20;
 impl Engine {
     /// Everything that `tend` does.
     pub fn tend(&self) -> Result<()> {
-        self.settle()?;
+        let settled = self.settle();
         self.expire_trash()?;
         self.state.restore_headroom()?;
-        self.restore_reserve()
+        self.restore_reserve()?;
+        settled
     }
 
-    /// Finishes or undoes every change that nobody is at, and reaps what has ended unnoticed.
+    /// Finishes or undoes every change that nobody is at, and reaps what has ended unnoticed. One object that fails keeps
+    /// no other from it; the first failure is returned.
     fn settle(&self) -> Result<()> {
+        let mut first = Ok(());
+        let mut go_on = |result: Result<()>| {
+            if first.is_ok() {
+                first = result;
+            }
+        };
         for container in self.state.read(|tx| tx.table::<Container>().list())? {
             let settled = matches!(container.details.status.phase, Phase::Created | Phase::Exited);
             if settled || (container.details.status.phase == Phase::Running && self.is_alive(&container)) {
                 continue;
             }
             let Some(lock) = self.state.try_lock("container", &container.id.hex())? else { continue };
-            self.reap_under(lock, container.id)?;
+            go_on(self.reap_under(lock, container.id));
         }
-        orlop_volumes::recover(&self.state)?;
-        orlop_images::recover(self.image_store()?)?;
-        Ok(())
+        go_on(orlop_volumes::recover(&self.state).map(drop).map_err(Error::from));
+        go_on(orlop_images::recover(self.image_store()?).map(drop).map_err(Error::from));
+        first
     }
 
     /// Makes the file again whose blocks a removal takes when the disk is full, as soon as they can be spared.
@@ -64,14 +72,18 @@ impl Engine {
     /// A failure here fails no command: whoever needs the very object meets its intent and the reason itself.
     pub(crate) fn tend_cheaply(&self) -> Result<()> {
         let mark = self.roots.run.join("tended");
-        if std::fs::read_to_string(&mark).is_ok_and(|boot| boot == self.boot()) {
+        let is_tended = || std::fs::read_to_string(&mark).is_ok_and(|boot| boot == self.boot());
+        if is_tended() {
             if self.state.read(|tx| tx.is_unsettled())? {
                 let _ = self.settle();
             }
             return Ok(());
         }
         let _lock = self.state.lock("engine", "boot")?;
-        if self.tend().is_ok() {
+        if !is_tended() {
+            // The trash isn't emptied here: right after a boot the clock may be wrong.
+            let _ = self.settle();
+            let _ = self.restore_reserve();
             let _ = durable::write_file_volatile(&mark, self.boot().as_bytes(), 0o600);
         }
         Ok(())
@@ -83,17 +95,17 @@ impl Engine {
         let Some(mut container) = self.row(id)? else { return Ok(None) };
         match container.details.status.phase {
             Phase::Created | Phase::Exited | Phase::Running => {}
-            Phase::Removing(_) => {
-                self.finish_removal(&container)?;
+            Phase::Removing { .. } => {
+                self.finish_removal(&mut container)?;
                 return Ok(None);
             }
             Phase::Creating => {
-                self.delete_from_runtime(&container);
+                self.delete_from_runtime(&container)?;
                 self.undo_create(&container)?;
                 return Ok(None);
             }
             Phase::Starting => {
-                self.delete_from_runtime(&container);
+                self.delete_from_runtime(&container)?;
                 self.tear_down(&container)?;
                 self.update(&mut container, |container| {
                     let status = &mut container.details.status;
@@ -106,9 +118,13 @@ impl Engine {
     }
 
     /// Kills and forgets whatever the OCI runtime still knows of a container.
-    pub(crate) fn delete_from_runtime(&self, container: &Container) {
-        // It knows nothing when the container was killed before that, which is what is wanted.
-        let _ = self.runtime().delete(&container.id.hex(), true);
+    pub(crate) fn delete_from_runtime(&self, container: &Container) -> Result<()> {
+        let (runtime, id) = (self.runtime(), container.id.hex());
+        // Without its directory there it knows nothing, and needs not even be installed.
+        if runtime.state_dir(&id).exists() {
+            runtime.delete(&id, true)?;
+        }
+        Ok(())
     }
 
     /// By the OCI runtime, for a container whose shim is gone.

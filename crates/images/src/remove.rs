@@ -257,7 +257,7 @@ pub fn apply_prune(store: Store<'_>, plan: &PrunePlan) -> Result<Removed, Error>
     Ok(removed)
 }
 
-/// A container that is being made from it holds its layers by a lease.
+/// A load that found all of its layers there holds them by a lease.
 fn is_leased(store: Store<'_>, tx: &WriteTx<'_>, row: &ImageRow) -> Result<bool, Error> {
     let leases = store.state.live_leases(tx)?;
     Ok(!row.layers.is_empty() && leases.iter().any(|lease| row.layers.iter().all(|id| lease.layers.contains(id))))

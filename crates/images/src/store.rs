@@ -53,7 +53,8 @@ impl Store<'_> {
         for layer in layers {
             let diff = self.driver.diff(*layer);
             if diff.is_dir() {
-                freed += orlop_layers::usage(&diff)?.disk;
+                // Only a number to show; a parallel recovery may be deleting the same directory.
+                freed += orlop_layers::usage(&diff).map_or(0, |usage| usage.disk);
             }
             self.driver.remove(*layer)?;
         }
@@ -133,16 +134,20 @@ pub struct Recovered {
 /// Finishes what interrupted verbs left: layers that were being made or removed, unreferenced layers (of a container
 /// that went after its image), blobs without an image. For `tend`; may run beside every other verb.
 pub fn recover(store: Store<'_>) -> Result<Recovered, Error> {
-    let leases = store.state.write(|tx| {
+    let leases = if store.state.read(|tx| tx.leases().list())?.is_empty() { 0 } else { forget_dead_leases(store)? };
+    let layers = orlop_layers::store::remove_unreferenced(store.state, store.driver)?.len();
+    Ok(Recovered { layers, blobs: recover_blobs(store)?, leases })
+}
+
+fn forget_dead_leases(store: Store<'_>) -> Result<usize, Error> {
+    store.state.write(|tx| {
         let live: HashSet<Id> = store.state.live_leases(tx)?.into_iter().map(|lease| lease.id).collect();
         let dead: Vec<_> = tx.leases().list()?.into_iter().filter(|lease| !live.contains(&lease.id)).collect();
         for lease in &dead {
             tx.leases().delete(&lease.id.hex())?;
         }
-        Ok::<_, Error>(dead.len())
-    })?;
-    let layers = orlop_layers::store::remove_unreferenced(store.state, store.driver)?.len();
-    Ok(Recovered { layers, blobs: recover_blobs(store)?, leases })
+        Ok(dead.len())
+    })
 }
 
 fn recover_blobs(store: Store<'_>) -> Result<usize, Error> {

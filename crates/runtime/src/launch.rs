@@ -41,6 +41,8 @@ pub struct FirstClient {
 pub struct Launched {
     /// Its first process, as the host sees it.
     pub pid: u32,
+    /// When that process was started, in clock ticks since boot (proc(5)).
+    pub pid_start: u64,
     /// When it was started.
     pub started_at: Timestamp,
 }
@@ -59,7 +61,7 @@ pub fn launch(request: LaunchRequest) -> Result<Launched, Error> {
     write(&dir.join(CONFIG), &ShimFile { version: 1, config: shim, first_client })?;
     let report = spawn_shim(&dir, shim_command, client)?;
     match report {
-        Some(Report::Started { pid, started_at }) => Ok(Launched { pid, started_at }),
+        Some(Report::Started { pid, pid_start, started_at }) => Ok(Launched { pid, pid_start, started_at }),
         Some(Report::Failed(failure)) => Err(failure.into()),
         None => Err(Error::Shim(format!("the shim ended before the container ran; see {}", dir.join(LOG).display()))),
     }

@@ -45,6 +45,8 @@ impl Driver for Vfs {
         create_directory(&diff, 0o755)?;
         let parents: Vec<PathBuf> = chain.iter().map(|&layer| self.diff(layer)).collect();
         Merged::open(&parents)?.copy_to(&diff)?;
+        // `lower` says that the copy is whole, also after a power cut.
+        orlop_sys::durable::sync_file_system(&diff)?;
         write_lower(&directory, &chain)
     }
 

@@ -71,7 +71,7 @@ pub(super) enum Outcome {
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Report {
-    Started { pid: u32, started_at: Timestamp },
+    Started { pid: u32, pid_start: u64, started_at: Timestamp },
     Failed(Failure),
 }
 
@@ -771,10 +771,19 @@ impl Shim {
     fn runs(&mut self, key: u64, pid: i32) {
         if key == INIT {
             self.started_at = Timestamp::now();
-            if let Some(launcher) = self.launcher.take() {
-                tell(&launcher, &Report::Started { pid: pid.cast_unsigned(), started_at: self.started_at });
+            if self.clients.iter().any(|client| client.foreground) {
+                // Its caller waits for it anyway, and a container that only lives for a moment is spared that.
+                self.leave_cgroups_at = Some(Instant::now() + SETTLED);
+            } else {
+                // Once the launcher is told, its caller's cgroups may be killed.
+                super::cgroup::leave_callers();
             }
-            self.leave_cgroups_at = Some(Instant::now() + SETTLED);
+            let pid = pid.cast_unsigned();
+            // It is our unreaped child, so the number is still its own.
+            let pid_start = orlop_sys::pid::start_time(pid).unwrap_or(0);
+            if let Some(launcher) = self.launcher.take() {
+                tell(&launcher, &Report::Started { pid, pid_start, started_at: self.started_at });
+            }
             return;
         }
         self.record_exec(key, None);
