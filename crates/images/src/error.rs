@@ -211,7 +211,7 @@ pub enum Error {
         name: String,
     },
     /// A blob of ours is damaged.
-    #[error("{path} does not match its digest: load the image again, or run `orlop system check --repair`", path = .path.display())]
+    #[error("{path} does not match its digest; nothing was changed: load the image again", path = .path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,

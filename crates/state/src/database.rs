@@ -10,6 +10,8 @@ use crate::{ContainerRow, Error, ImageRow, LayerRow, LeaseRow, Row, Table, TagRo
 use orlop_sys::durable;
 use orlop_sys::lock::FileLock;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rustix::fs::{FileType, Mode};
+use rustix::io::Errno;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -27,6 +29,9 @@ const HEADROOM: usize = 1 << 20;
 /// The kinds of lock; each is a directory below `locks/`.
 const LOCK_KINDS: [&str; 4] = ["container", "engine", "layer", "volume"];
 
+/// Files that hold the environment and the command lines of containers.
+const PRIVATE_FILES: [&str; 4] = ["state.db", "state.db-journal", "events.jsonl", "events.1.jsonl"];
+
 /// The open state of one data root. Cheap to open; every process has its own.
 pub struct State {
     root: PathBuf,
@@ -38,18 +43,28 @@ impl State {
     /// Opens the state below `root`, making it when the root is new.
     ///
     /// # Errors
-    /// When the root can't be written, or was written by a version that this one doesn't understand.
+    /// When the root can't be written, was written by a version that this one doesn't understand, or has lost its
+    /// database.
     pub fn open(root: &Path) -> Result<Self, Error> {
         let path = root.join("state.db");
-        let new = !path.exists();
+        // Looked at first: it is written after the database, so where it is the database must be as well.
+        let known = format::check(root)?;
+        if known && !is_there(&path)? {
+            return Err(Error::DatabaseLost { root: root.to_owned() });
+        }
         // Of many processes that meet a new root one makes it, and the others wait for that.
-        let making = if new { Some(make_directories(root)?) } else { None };
-        format::ensure(root)?;
+        let making = if known { None } else { Some(make_root(root)?) };
+        if making.is_some() {
+            make_private(&path)?;
+        }
+        PRIVATE_FILES.iter().try_for_each(|name| keep_private(&root.join(name)))?;
         let connection = connect(&path).map_err(|source| Error::Database { path: path.clone(), source })?;
         let state = Self { root: root.to_owned(), path, connection: Mutex::new(connection) };
-        state.migrate()?;
-        if new {
+        state.migrate(known)?;
+        if making.is_some() {
+            state.restore_headroom()?;
             durable::sync_directory(root)?;
+            format::ensure(root)?;
         }
         drop(making);
         Ok(state)
@@ -115,7 +130,8 @@ impl State {
         Ok(())
     }
 
-    fn migrate(&self) -> Result<(), Error> {
+    /// `known` says that the root was in use before: then an empty database is one that was lost.
+    fn migrate(&self, known: bool) -> Result<(), Error> {
         let latest = u32::try_from(MIGRATIONS.len()).expect("there are few migrations");
         let mut connection = self.connection();
         if version(&connection).map_err(|source| self.error(source))? >= latest {
@@ -126,14 +142,14 @@ impl State {
             .map_err(|source| self.error(source))?;
         // Another process may have migrated while this one waited.
         let from = version(&transaction).map_err(|source| self.error(source))?;
+        if known && from == 0 {
+            return Err(Error::DatabaseLost { root: self.root.clone() });
+        }
         for migration in MIGRATIONS.iter().skip(from as usize) {
             transaction.execute_batch(migration).map_err(|source| self.error(source))?;
         }
         transaction.pragma_update(None, "user_version", latest).map_err(|source| self.error(source))?;
         transaction.commit().map_err(|source| self.error(source))?;
-        if from == 0 {
-            grow(&mut connection).map_err(|source| self.error(source))?;
-        }
         Ok(())
     }
 
@@ -157,8 +173,14 @@ impl State {
     }
 }
 
-fn make_directories(root: &Path) -> Result<FileLock, Error> {
-    std::fs::create_dir_all(root).map_err(|error| orlop_sys::Error::io("create directory", root, error))?;
+/// Makes the root and its directories; returns the lock of whoever makes the rest.
+fn make_root(root: &Path) -> Result<FileLock, Error> {
+    if !is_there(root)? {
+        if let Some(parent) = root.parent() {
+            std::fs::create_dir_all(parent).map_err(|error| orlop_sys::Error::io("create directory", parent, error))?;
+        }
+        durable::make_directory(root, 0o710)?;
+    }
     for name in ["locks", "leases"] {
         durable::make_directory(&root.join(name), 0o700)?;
     }
@@ -168,8 +190,36 @@ fn make_directories(root: &Path) -> Result<FileLock, Error> {
     Ok(FileLock::exclusive(&root.join("locks/engine/new"))?)
 }
 
+/// Makes the database's file, so that nobody else can ever read it; SQLite gives its mode to the journal.
+fn make_private(path: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::OpenOptionsExt;
+    // Neither truncated nor locked: another process may have made it meanwhile.
+    let made = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    made.map(drop).map_err(|error| orlop_sys::Error::io("create", path, error).into())
+}
+
+/// Takes a file's permissions from everybody but its owner, when others have some.
+fn keep_private(path: &Path) -> Result<(), Error> {
+    let stat = match rustix::fs::lstat(path) {
+        Err(Errno::NOENT) => return Ok(()),
+        stat => stat.map_err(|error| orlop_sys::Error::io("stat", path, error))?,
+    };
+    if stat.st_mode & 0o077 == 0 || !FileType::from_raw_mode(stat.st_mode).is_file() {
+        return Ok(());
+    }
+    rustix::fs::chmod(path, Mode::RUSR | Mode::WUSR).map_err(|error| orlop_sys::Error::io("chmod", path, error).into())
+}
+
+fn is_there(path: &Path) -> Result<bool, Error> {
+    match rustix::fs::lstat(path) {
+        Ok(_) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(orlop_sys::Error::io("stat", path, error).into()),
+    }
+}
+
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(64);
@@ -221,6 +271,7 @@ impl ReadTx<'_> {
     pub fn is_unsettled(&self) -> Result<bool, Error> {
         const QUERY: &str = "SELECT
             EXISTS (SELECT 1 FROM container WHERE body ->> '$.details.status.phase' NOT IN ('Created', 'Exited', 'Running'))
+            OR EXISTS (SELECT 1 FROM layer WHERE body ->> '$.phase' <> 'Ready')
             OR EXISTS (SELECT 1 FROM volume WHERE body ->> '$.phase' <> 'Ready')
             OR EXISTS (SELECT 1 FROM trash WHERE body ->> '$.emptying')
             OR EXISTS (SELECT 1 FROM lease)";
@@ -262,8 +313,9 @@ impl<'a> std::ops::Deref for WriteTx<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::LayerPhase;
     use crate::rows::volume::VolumePhase;
-    use orlop_model::{Timestamp, VolumeName};
+    use orlop_model::{Id, Timestamp, VolumeName};
 
     fn volume(name: &str) -> VolumeRow {
         VolumeRow {
@@ -373,13 +425,76 @@ mod tests {
         let half = VolumeRow { phase: VolumePhase::Creating, ..volume("two") };
         state.write(|tx| tx.volumes().put(&half)).unwrap();
         assert!(state.read(|tx| tx.is_unsettled()).unwrap());
-        let plan: String = state
-            .connection()
-            .query_row("EXPLAIN QUERY PLAN SELECT 1 FROM volume WHERE body ->> '$.phase' <> 'Ready'", [], |row| {
-                row.get(3)
-            })
-            .unwrap();
-        assert!(plan.contains("volume_unsettled"), "{plan}");
+        for table in ["volume", "layer"] {
+            let query = format!("EXPLAIN QUERY PLAN SELECT 1 FROM {table} WHERE body ->> '$.phase' <> 'Ready'");
+            let plan: String = state.connection().query_row(&query, [], |row| row.get(3)).unwrap();
+            assert!(plan.contains(&format!("{table}_unsettled")), "{plan}");
+        }
+    }
+
+    #[test]
+    fn a_layer_under_way_is_unsettled() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        let digest = format!("sha256:{}", Id::random()).parse().unwrap();
+        let ready = LayerRow { id: Id::random(), diff_id: digest, chain: None, size: 0, phase: LayerPhase::Ready };
+        for (phase, unsettled) in
+            [(LayerPhase::Ready, false), (LayerPhase::Removing, true), (LayerPhase::Creating(ready.id), true)]
+        {
+            state.write(|tx| tx.layers().put(&LayerRow { phase, ..ready.clone() })).unwrap();
+            assert_eq!(state.read(|tx| tx.is_unsettled()).unwrap(), unsettled, "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn a_lost_database_is_not_a_new_one() {
+        use orlop_model::{ErrorKind, Kind};
+        for empty in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            put(&State::open(dir.path()).unwrap(), "one");
+            let path = dir.path().join("state.db");
+            std::fs::rename(&path, dir.path().join("kept")).unwrap();
+            if empty {
+                std::fs::write(&path, b"").unwrap();
+            }
+            let error = State::open(dir.path()).map(drop).unwrap_err();
+            assert!(matches!(error, Error::DatabaseLost { .. }) && error.kind() == ErrorKind::Corrupt, "{error}");
+            assert_eq!(path.exists(), empty, "nothing is made");
+            std::fs::rename(dir.path().join("kept"), &path).unwrap();
+            assert!(State::open(dir.path()).unwrap().read(|tx| tx.volumes().get("one")).unwrap().is_some());
+        }
+    }
+
+    #[test]
+    fn a_root_that_was_half_made_is_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(State::open(dir.path()).unwrap());
+        std::fs::remove_file(dir.path().join("format.json")).unwrap();
+        put(&State::open(dir.path()).unwrap(), "one");
+        assert!(dir.path().join("format.json").exists());
+    }
+
+    #[test]
+    fn only_the_owner_reads_what_containers_were_given() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("deep/root");
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let open = || {
+            let state = State::open(&root).unwrap();
+            put(&state, "one");
+            state.emit(&crate::events::Event::now("volume", "create", "one", &[]));
+        };
+        open();
+        assert_eq!(mode(&root), 0o710);
+        for name in ["state.db", "state.db-journal", "events.jsonl"] {
+            assert_eq!(mode(&root.join(name)), 0o600, "{name}");
+            std::fs::set_permissions(root.join(name), PermissionsExt::from_mode(0o644)).unwrap();
+        }
+        open();
+        for name in ["state.db", "state.db-journal", "events.jsonl"] {
+            assert_eq!(mode(&root.join(name)), 0o600, "{name} of an older version");
+        }
     }
 
     #[test]

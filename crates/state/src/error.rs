@@ -15,12 +15,24 @@ pub enum Error {
         source: rusqlite::Error,
     },
     /// A row or a table doesn't match its hash.
-    #[error("{table} {key}: stored data does not match its hash; run `orlop system check --repair`")]
+    #[error(
+        "{table} {key}: what state.db holds does not match its hash; nothing was changed: restore state.db from a backup \
+         of the data root"
+    )]
     Corrupt {
         /// The kind of row.
         table: &'static str,
         /// Which one, or what is wrong with the table as a whole.
         key: String,
+    },
+    /// The data root was in use, and its database is gone.
+    #[error(
+        "{}: the database is missing or empty, although this data root was in use; nothing was changed: restore state.db \
+         from a backup of the data root, or use another data root", root.join("state.db").display()
+    )]
+    DatabaseLost {
+        /// The data root.
+        root: PathBuf,
     },
     /// A row with this key or name is there already.
     #[error("{table} {key} already exists")]
@@ -69,7 +81,7 @@ impl Kind for Error {
                 Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => ErrorKind::Corrupt,
                 _ => ErrorKind::Internal,
             },
-            Self::Corrupt { .. } => ErrorKind::Corrupt,
+            Self::Corrupt { .. } | Self::DatabaseLost { .. } => ErrorKind::Corrupt,
             Self::Exists { .. } => ErrorKind::Conflict,
             Self::TooNew { .. } | Self::UnknownFeature { .. } | Self::Format { .. } => ErrorKind::Internal,
             Self::Sys(error) => error.kind(),

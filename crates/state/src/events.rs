@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Where a file is rotated.
@@ -79,16 +80,13 @@ fn append(root: &Path, event: &Event) -> Result<(), Error> {
     line.push(b'\n');
     let path = current(root);
     let _lock = FileLock::exclusive(&root.join("locks/events"))?;
-    let mut file = File::options()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .map_err(|error| orlop_sys::Error::io("open", &path, error))?;
+    let open = || File::options().create(true).append(true).mode(0o600).open(&path);
+    let mut file = open().map_err(|error| orlop_sys::Error::io("open", &path, error))?;
     let length = file.metadata().map_err(|error| orlop_sys::Error::io("stat", &path, error))?.len();
     if length + line.len() as u64 > LIMIT {
         let older = root.join("events.1.jsonl");
         std::fs::rename(&path, &older).map_err(|error| orlop_sys::Error::io("rename", &path, error))?;
-        file = File::create(&path).map_err(|error| orlop_sys::Error::io("create", &path, error))?;
+        file = open().map_err(|error| orlop_sys::Error::io("create", &path, error))?;
         return file.write_all(&line).map_err(|error| orlop_sys::Error::io("write", &path, error).into());
     }
     if let Err(error) = file.write_all(&line) {

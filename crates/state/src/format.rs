@@ -18,17 +18,22 @@ struct Format {
     features: Vec<String>,
 }
 
-/// Checks the data root's format, and writes it into a new one.
-pub(crate) fn ensure(root: &Path) -> Result<(), Error> {
+/// Checks the data root's format; false for a root that has none yet.
+pub(crate) fn check(root: &Path) -> Result<bool, Error> {
     let path = root.join("format.json");
     match std::fs::read(&path) {
-        Ok(bytes) => check(&path, &bytes),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => write(&path),
+        Ok(bytes) => check_text(&path, &bytes).map(|()| true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(orlop_sys::Error::io("read", &path, error).into()),
     }
 }
 
-fn check(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+/// Writes the format into a new root, as the last of what makes it one; checks it when somebody else did that.
+pub(crate) fn ensure(root: &Path) -> Result<(), Error> {
+    if check(root)? { Ok(()) } else { write(&root.join("format.json")) }
+}
+
+fn check_text(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let format: Format = serde_json::from_slice(bytes)
         .map_err(|error| Error::Format { path: path.to_owned(), reason: error.to_string() })?;
     if format.version > VERSION {

@@ -71,8 +71,11 @@ impl State {
     /// Whether some process holds the lease.
     pub fn lease_is_alive(&self, id: Id) -> Result<bool, Error> {
         let path = self.root().join("leases").join(id.hex());
-        if !path.exists() {
-            return Ok(false);
+        match path.try_exists() {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            // Not a dead lease: whoever takes it for one deletes what its holder needs.
+            Err(error) => return Err(orlop_sys::Error::io("stat", &path, error).into()),
         }
         match FileLock::try_exclusive(&path)? {
             None => Ok(true),
@@ -83,7 +86,8 @@ impl State {
         }
     }
 
-    /// The leases whose holders live. Reads the rows in `tx`, then asks the locks.
+    /// The leases whose holders live. Asks the locks inside the transaction, so that no lease begins between that and
+    /// what the caller decides by it; none of these locks is waited for.
     pub fn live_leases(&self, tx: &ReadTx<'_>) -> Result<Vec<LeaseRow>, Error> {
         let mut live = Vec::new();
         for lease in tx.leases().list()? {

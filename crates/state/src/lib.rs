@@ -11,7 +11,9 @@
 //! ```
 //!
 //! Any number of processes use these at once; none of them owns anything. A row is read or written only inside
-//! [`State::read`] or [`State::write`]; neither does IO of any other kind while it runs.
+//! [`State::read`] or [`State::write`], and nothing else is done there, with one exception: [`State::live_leases`] tries
+//! the lock of each lease, because a decision on what nobody needs (to remove a layer) must see the leases of the same
+//! moment as the rows. That is a few calls on local files, and none of them waits.
 #![forbid(unsafe_code)]
 
 mod database;

@@ -18,5 +18,6 @@ CREATE UNIQUE INDEX container_name ON container (name);
 -- What a killed process left half done, found without reading the tables.
 CREATE INDEX container_unsettled ON container (key)
     WHERE body ->> '$.details.status.phase' NOT IN ('Created', 'Exited', 'Running');
+CREATE INDEX layer_unsettled ON layer (key) WHERE body ->> '$.phase' <> 'Ready';
 CREATE INDEX volume_unsettled ON volume (key) WHERE body ->> '$.phase' <> 'Ready';
 CREATE INDEX trash_unsettled ON trash (key) WHERE body ->> '$.emptying';
