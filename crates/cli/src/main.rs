@@ -98,6 +98,10 @@ fn finish(program: &str, outcome: Outcome) -> u8 {
             note(&text);
             125
         }
+        Err(Failure::Refusal(Refusal::Missing(text))) => {
+            note(&format!("Error: {text}"));
+            125
+        }
         Err(Failure::Refusal(Refusal::Arguments(text))) => {
             note(&text);
             1

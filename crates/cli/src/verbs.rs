@@ -26,6 +26,13 @@ pub struct Verb {
     run: fn(&Door, &Syntax, &[String]) -> Outcome,
 }
 
+impl Verb {
+    /// Does it; `words` are what follows its name.
+    pub fn run(&self, door: &Door, words: &[String]) -> Outcome {
+        (self.run)(door, &self.syntax, words)
+    }
+}
+
 /// The nouns that have verbs under them.
 const NOUNS: [(&str, &str); 5] = [
     ("container", "Manage containers"),
@@ -36,7 +43,7 @@ const NOUNS: [(&str, &str); 5] = [
 ];
 
 /// Docker's verbs that come with a later issue; named, so that nobody looks for a typing mistake.
-const LATER: [&str; 43] = [
+const LATER: [&str; 55] = [
     "attach",
     "build",
     "builder",
@@ -45,6 +52,19 @@ const LATER: [&str; 43] = [
     "commit",
     "compose",
     "config",
+    "container attach",
+    "container commit",
+    "container cp",
+    "container diff",
+    "container export",
+    "container pause",
+    "container port",
+    "container rename",
+    "container restart",
+    "container stats",
+    "container top",
+    "container unpause",
+    "container update",
     "context",
     "cp",
     "diff",
@@ -78,8 +98,7 @@ const LATER: [&str; 43] = [
     "trust",
     "unpause",
     "update",
-    "container attach",
-    "container cp",
+    "volume update",
 ];
 
 macro_rules! verb {
@@ -329,8 +348,7 @@ pub fn aliases(path: &str) -> Vec<&'static str> {
 pub fn dispatch(door: &Door, words: &[String]) -> Outcome {
     let Some(first) = words.first() else { return Err(Refusal::Help(overview(&door.program)).into()) };
     if let Some((verb, length)) = find(words) {
-        let words = &words[length..];
-        return (verb.run)(door, &verb.syntax, words);
+        return verb.run(door, &words[length..]);
     }
     let depth = if words.len() > 1 && words[0] == "volume" && words[1] == "trash" { 2 } else { 1 };
     let noun = words[..depth].join(" ");

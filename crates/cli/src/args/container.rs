@@ -1,6 +1,7 @@
 //! Flags of `run`, `create`, `ps` and the other verbs on containers. A flag of Docker's that is not here is refused by
 //! name.
 
+use super::shared::{ListFlags, PruneFlags};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -148,15 +149,11 @@ pub struct KillArgs {
 /// `ps`.
 #[derive(Args, Debug)]
 pub struct PsArgs {
+    #[command(flatten)]
+    pub list: ListFlags,
     /// Show all containers (default shows just running)
     #[arg(short, long)]
     pub all: bool,
-    /// Filter output based on conditions provided
-    #[arg(short, long, value_name = "filter")]
-    pub filter: Vec<String>,
-    /// Format output: table, table TEMPLATE, json or TEMPLATE
-    #[arg(long, value_name = "string")]
-    pub format: Option<String>,
     /// Show n last created containers (includes all states)
     #[arg(short = 'n', long, value_name = "int", default_value = "-1")]
     pub last: i64,
@@ -166,9 +163,6 @@ pub struct PsArgs {
     /// Don't truncate output
     #[arg(long)]
     pub no_trunc: bool,
-    /// Only display container IDs
-    #[arg(short, long)]
-    pub quiet: bool,
     /// Display total file sizes
     #[arg(short, long)]
     pub size: bool,
@@ -289,16 +283,6 @@ pub struct NamesArgs {
 /// `container prune`.
 #[derive(Args, Debug)]
 pub struct PruneArgs {
-    /// Provide filter values (e.g. "label=<key>=<value>")
-    #[arg(long, value_name = "filter")]
-    pub filter: Vec<String>,
-    /// Only show what would be removed
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Do not prompt for confirmation
-    #[arg(short, long)]
-    pub force: bool,
-    /// None
-    #[arg(hide = true)]
-    pub arguments: Vec<String>,
+    #[command(flatten)]
+    pub prune: PruneFlags,
 }

@@ -1,28 +1,22 @@
 //! Flags of the verbs on images.
 
+use super::shared::{ListFlags, PruneFlags};
 use clap::Args;
 
 /// `images`.
 #[derive(Args, Debug)]
 pub struct LsArgs {
+    #[command(flatten)]
+    pub list: ListFlags,
     /// Show all images (default hides intermediate images)
     #[arg(short, long)]
     pub all: bool,
     /// Show digests
     #[arg(long)]
     pub digests: bool,
-    /// Filter output based on conditions provided
-    #[arg(short, long, value_name = "filter")]
-    pub filter: Vec<String>,
-    /// Format output: table, table TEMPLATE, json or TEMPLATE
-    #[arg(long, value_name = "string")]
-    pub format: Option<String>,
     /// Don't truncate output
     #[arg(long)]
     pub no_trunc: bool,
-    /// Only show image IDs
-    #[arg(short, long)]
-    pub quiet: bool,
     /// A repository, perhaps with a tag
     #[arg(hide = true)]
     pub reference: Vec<String>,
@@ -91,21 +85,11 @@ pub struct LoadArgs {
 /// `image prune`.
 #[derive(Args, Debug)]
 pub struct PruneArgs {
+    #[command(flatten)]
+    pub prune: PruneFlags,
     /// Remove all unused images, not just dangling ones
     #[arg(short, long)]
     pub all: bool,
-    /// Provide filter values (e.g. "until=<timestamp>")
-    #[arg(long, value_name = "filter")]
-    pub filter: Vec<String>,
-    /// Only show what would be removed
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Do not prompt for confirmation
-    #[arg(short, long)]
-    pub force: bool,
-    /// None
-    #[arg(hide = true)]
-    pub arguments: Vec<String>,
 }
 
 /// `image from-host`.

@@ -6,6 +6,8 @@ pub mod container;
 pub mod global;
 pub mod help;
 pub mod image;
+mod later;
+pub mod shared;
 pub mod system;
 pub mod volume;
 
@@ -31,6 +33,8 @@ pub enum Refusal {
     Help(String),
     /// A flag is wrong: exit code 125, as Docker has it.
     Flag(String),
+    /// A flag of Docker's that is not there yet: exit code 125, as for any other that can't be had.
+    Missing(String),
     /// The number of arguments is wrong: exit code 1, as Docker has it.
     Arguments(String),
 }
@@ -56,7 +60,7 @@ pub fn parse<A: Args>(program: &str, syntax: &Syntax, words: &[String]) -> Resul
     let takes_h = command.get_arguments().any(|arg| arg.get_short() == Some('h'));
     let matches = command.try_get_matches_from_mut(words).map_err(|error| match wanted_help(&error, takes_h) {
         true => Refusal::Help(help::verb(program, syntax, &command)),
-        false => Refusal::Flag(flag_error(program, syntax, &command, &error, words)),
+        false => flag_refusal(program, syntax, &command, &error, words),
     })?;
     if matches.get_flag("help") {
         return Err(Refusal::Help(help::verb(program, syntax, &command)));
@@ -138,10 +142,23 @@ fn invalid_argument(error: &clap::Error) -> &str {
     }
 }
 
+/// A flag that can't be had: one of Docker's by its name, any other in pflag's words.
+fn flag_refusal(program: &str, syntax: &Syntax, command: &Command, error: &clap::Error, words: &[String]) -> Refusal {
+    let missing = match error.kind() {
+        ErrorKind::UnknownArgument => later::refusal(syntax.path, flag_of(error)),
+        _ => None,
+    };
+    missing.map_or_else(|| Refusal::Flag(flag_error(program, syntax, command, error, words)), Refusal::Missing)
+}
+
+/// The flag that an error is about, without its value.
+fn flag_of(error: &clap::Error) -> &str {
+    invalid_argument(error).split([' ', '=', '[']).next().unwrap_or_default()
+}
+
 /// A wrong flag in pflag's words, with Docker's pointer to the help.
 fn flag_error(program: &str, syntax: &Syntax, command: &Command, error: &clap::Error, words: &[String]) -> String {
-    let name = invalid_argument(error);
-    let flag = name.split([' ', '=', '[']).next().unwrap_or_default();
+    let flag = flag_of(error);
     let value = match error.get(ContextKind::InvalidValue) {
         Some(ContextValue::String(text)) => text.as_str(),
         _ => "",
@@ -271,7 +288,7 @@ mod tests {
         for (line, expected) in [
             (&["--foo", "x"][..], "unknown flag: --foo"),
             (&["--foo=1", "x"], "unknown flag: --foo"),
-            (&["--memory", "1g", "x"], "unknown flag: --memory"),
+            (&["--memori", "1g", "x"], "unknown flag: --memori"),
             (&["-zz", "x"], "unknown shorthand flag: 'z' in -zz"),
             (&["-itz", "x"], "unknown shorthand flag: 'z' in -itz"),
             (&["--name"], "flag needs an argument: --name"),
@@ -299,6 +316,24 @@ mod tests {
                 other => panic!("{line:?}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn what_docker_has_and_we_have_not_is_refused_by_name() {
+        for (line, names) in [
+            (&["--memory", "1g", "x"][..], "-m, --memory"),
+            (&["--memory=1g", "x"], "-m, --memory"),
+            (&["-m", "1g", "x"], "-m, --memory"),
+            (&["-m1g", "x"], "-m, --memory"),
+            (&["-itm", "1g", "x"], "-m, --memory"),
+            (&["-c=5", "x"], "-c, --cpu-shares"),
+            (&["--rm", "--privileged", "x"], "--privileged"),
+            (&["--restart=always", "x"], "--restart"),
+        ] {
+            let expected = Refusal::Missing(format!("{names} comes with a later version"));
+            assert_eq!(read::<RunArgs>(line).err(), Some(expected), "{line:?}");
+        }
+        assert_eq!(run(&["x", "--memory", "1g"]).create.command, ["x", "--memory", "1g"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Flags of the verbs on the whole engine.
 
+use super::shared::PruneFlags;
 use clap::Args;
 
 /// `system df`.
@@ -19,24 +20,14 @@ pub struct DfArgs {
 /// `system prune`.
 #[derive(Args, Debug)]
 pub struct PruneArgs {
+    #[command(flatten)]
+    pub prune: PruneFlags,
     /// Remove all unused images not just dangling ones
     #[arg(short, long)]
     pub all: bool,
-    /// Provide filter values (e.g. "label=<key>=<value>")
-    #[arg(long, value_name = "filter")]
-    pub filter: Vec<String>,
-    /// Only show what would be removed
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Do not prompt for confirmation
-    #[arg(short, long)]
-    pub force: bool,
     /// Prune anonymous volumes
     #[arg(long)]
     pub volumes: bool,
-    /// None
-    #[arg(hide = true)]
-    pub arguments: Vec<String>,
 }
 
 /// `events`.

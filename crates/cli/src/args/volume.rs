@@ -1,5 +1,6 @@
 //! Flags of the verbs on volumes.
 
+use super::shared::{ListFlags, PruneFlags};
 use clap::Args;
 
 /// `volume create`.
@@ -24,15 +25,8 @@ pub struct CreateArgs {
 /// `volume ls`.
 #[derive(Args, Debug)]
 pub struct LsArgs {
-    /// Provide filter values (e.g. "dangling=true")
-    #[arg(short, long, value_name = "filter")]
-    pub filter: Vec<String>,
-    /// Format output: table, table TEMPLATE, json or TEMPLATE
-    #[arg(long, value_name = "string")]
-    pub format: Option<String>,
-    /// Only display volume names
-    #[arg(short, long)]
-    pub quiet: bool,
+    #[command(flatten)]
+    pub list: ListFlags,
     /// None
     #[arg(hide = true)]
     pub arguments: Vec<String>,
@@ -61,21 +55,11 @@ pub struct RmArgs {
 /// `volume prune`.
 #[derive(Args, Debug)]
 pub struct PruneArgs {
+    #[command(flatten)]
+    pub prune: PruneFlags,
     /// Remove all unused volumes, not just anonymous ones
     #[arg(short, long)]
     pub all: bool,
-    /// Provide filter values (e.g. "label=<label>")
-    #[arg(long, value_name = "filter")]
-    pub filter: Vec<String>,
-    /// Only show what would be removed
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Do not prompt for confirmation
-    #[arg(short, long)]
-    pub force: bool,
-    /// None
-    #[arg(hide = true)]
-    pub arguments: Vec<String>,
 }
 
 /// `volume restore`.

@@ -317,13 +317,13 @@ const CONTAINERS_WITH_SIZE: Listing = Listing {
 /// `ps`
 pub fn ps(door: &Door, args: args::PsArgs) -> Outcome {
     let listing = if args.size { &CONTAINERS_WITH_SIZE } else { &CONTAINERS };
-    let format = Format::new(listing, args.format.as_deref().unwrap_or_default(), args.quiet);
+    let format = Format::new(listing, args.list.format.as_deref().unwrap_or_default(), args.list.quiet);
     let engine = door.engine()?;
     let summaries = engine.list(&ListRequest {
         all: args.all,
         last: if args.latest { Some(1) } else { usize::try_from(args.last).ok().filter(|last| *last > 0) },
         size: args.size || (format.mentions(".Size") && !format.is_json()),
-        filters: Filters::parse(&args.filter, filter::CONTAINERS)?,
+        filters: Filters::parse(&args.list.filter, filter::CONTAINERS)?,
     })?;
     let rows: Vec<Row> = summaries.iter().map(|summary| row(&engine, summary, !args.no_trunc)).collect();
     out(&format.render(listing, &rows)?)?;
@@ -446,12 +446,12 @@ pub fn inspect_any(door: &Door, args: args::InspectArgs) -> Outcome {
 
 /// `container prune`
 pub fn prune(door: &Door, args: args::PruneArgs) -> Outcome {
-    let filters = Filters::parse(&args.filter, filter::CONTAINER_PRUNE)?;
+    let filters = Filters::parse(&args.prune.filter, filter::CONTAINER_PRUNE)?;
     let engine = door.engine()?;
-    if args.dry_run {
+    if args.prune.dry_run {
         return tell_plan(&planned_containers(&engine, &filters)?);
     }
-    if !args.force && !confirmed("WARNING! This will remove all stopped containers.")? {
+    if !args.prune.force && !confirmed("WARNING! This will remove all stopped containers.")? {
         return Ok(0);
     }
     let (text, trashed) = prune_containers(&engine, &filters)?;

@@ -51,8 +51,8 @@ pub const IMAGES_USAGE: Listing = Listing {
 /// `images`
 pub fn ls(door: &Door, args: args::LsArgs) -> Outcome {
     let listing = if args.digests { &IMAGES_WITH_DIGESTS } else { &IMAGES };
-    let format = Format::new(listing, args.format.as_deref().unwrap_or_default(), args.quiet);
-    let mut filters = Filters::parse(&args.filter, filter::IMAGES)?;
+    let format = Format::new(listing, args.list.format.as_deref().unwrap_or_default(), args.list.quiet);
+    let mut filters = Filters::parse(&args.list.filter, filter::IMAGES)?;
     if let Some(reference) = args.reference.first() {
         filters.add("reference", reference);
     }
@@ -230,13 +230,13 @@ pub fn prune_warning(all: bool) -> &'static str {
 
 /// `image prune`
 pub fn prune(door: &Door, args: args::PruneArgs) -> Outcome {
-    let filters = Filters::parse(&args.filter, filter::IMAGE_PRUNE)?;
+    let filters = Filters::parse(&args.prune.filter, filter::IMAGE_PRUNE)?;
     let engine = door.engine()?;
     let warning = format!("WARNING! This will remove {}.", prune_warning(args.all));
-    if args.dry_run {
+    if args.prune.dry_run {
         return tell_plan(&planned_images(&engine, args.all, &filters)?);
     }
-    if !args.force && !confirmed(&warning)? {
+    if !args.prune.force && !confirmed(&warning)? {
         return Ok(0);
     }
     let (text, freed, kept) = prune_images(&engine, args.all, &filters)?;

@@ -180,17 +180,17 @@ fn image_rows(usage: &DiskUsage) -> Vec<Row> {
 
 /// `system prune`
 pub fn prune(door: &Door, args: args::PruneArgs) -> Outcome {
-    let filters = Filters::parse(&args.filter, filter::SYSTEM_PRUNE)?;
+    let filters = Filters::parse(&args.prune.filter, filter::SYSTEM_PRUNE)?;
     if args.volumes && filters.contains("until") {
         return Err(Failure::invalid("ERROR: The \"until\" filter is not supported with \"--volumes\""));
     }
     let engine = door.engine()?;
-    if args.dry_run {
+    if args.prune.dry_run {
         let volumes = if args.volumes { volume::planned_volumes(&engine, false, &filters)? } else { String::new() };
         let containers = container::planned_containers(&engine, &filters)?;
         return tell_plan(&(containers + &volumes + &image::planned_images(&engine, args.all, &filters)?));
     }
-    if !args.force && !confirmed(&prune_warning(&args))? {
+    if !args.prune.force && !confirmed(&prune_warning(&args))? {
         return Ok(0);
     }
     let (mut text, mut trashed) = container::prune_containers(&engine, &filters)?;
@@ -220,8 +220,8 @@ fn prune_warning(args: &args::PruneArgs) -> String {
     lines.push(image::prune_warning(args.all));
     lines.push(if args.all { "all build cache" } else { "unused build cache" });
     let mut text = format!("WARNING! This will remove:\n  - {}\n", lines.join("\n  - "));
-    if !args.filter.is_empty() {
-        text += &format!("\n  Items to be pruned will be filtered with:\n  - {}\n", args.filter.join("\n  - "));
+    if !args.prune.filter.is_empty() {
+        text += &format!("\n  Items to be pruned will be filtered with:\n  - {}\n", args.prune.filter.join("\n  - "));
     }
     text
 }
@@ -461,14 +461,13 @@ mod tests {
 
     #[test]
     fn the_question_of_prune_is_dockers() {
-        let args = args::PruneArgs {
-            all: true,
+        let prune = crate::args::shared::PruneFlags {
             filter: vec!["label=a".into()],
             dry_run: false,
             force: false,
-            volumes: true,
             arguments: vec![],
         };
+        let args = args::PruneArgs { all: true, volumes: true, prune };
         assert_eq!(
             prune_warning(&args),
             "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n  \

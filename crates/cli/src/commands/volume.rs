@@ -77,8 +77,8 @@ const VOLUMES: Listing = Listing {
 
 /// `volume ls`
 pub fn ls(door: &Door, args: args::LsArgs) -> Outcome {
-    let format = Format::new(&VOLUMES, args.format.as_deref().unwrap_or_default(), args.quiet);
-    let volumes = door.engine()?.volume_list(&Filters::parse(&args.filter, filter::VOLUMES)?)?;
+    let format = Format::new(&VOLUMES, args.list.format.as_deref().unwrap_or_default(), args.list.quiet);
+    let volumes = door.engine()?.volume_list(&Filters::parse(&args.list.filter, filter::VOLUMES)?)?;
     let unknown = || "N/A".to_owned();
     let rows = volumes.into_iter().map(|volume| {
         let labels = volume.labels.unwrap_or_default();
@@ -125,15 +125,15 @@ pub fn rm(door: &Door, args: args::RmArgs) -> Outcome {
 
 /// `volume prune`
 pub fn prune(door: &Door, args: args::PruneArgs) -> Outcome {
-    let filters = Filters::parse(&args.filter, filter::VOLUME_PRUNE)?;
+    let filters = Filters::parse(&args.prune.filter, filter::VOLUME_PRUNE)?;
     let all = args.all || filters.boolean("all")?.unwrap_or(false);
     let engine = door.engine()?;
     let which = if all { "all" } else { "anonymous" };
     let warning = format!("WARNING! This will remove {which} local volumes not used by at least one container.");
-    if args.dry_run {
+    if args.prune.dry_run {
         return tell_plan(&planned_volumes(&engine, all, &filters)?);
     }
-    if !args.force && !confirmed(&warning)? {
+    if !args.prune.force && !confirmed(&warning)? {
         return Ok(0);
     }
     let plan = engine.volume_prune_plan(all, &filters)?;

@@ -1,0 +1,143 @@
+//! Docker's flags that are not there yet: refused by name, so that nobody looks for a typing mistake. What stands here
+//! is what `--help` of Docker 28 has beyond ours, and its flags that are hidden there.
+
+/// Flags of a verb that have one reason.
+struct Missing {
+    /// Paths of the verbs, as [`super::Syntax`] has them; the empty one stands for what comes before the verb.
+    verbs: &'static [&'static str],
+    reason: Reason,
+    /// As errors show them, divided by semicolons.
+    flags: &'static str,
+}
+
+/// Why a flag is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    /// It is going to be there.
+    Later,
+    /// It will never be there: what it is for.
+    OnlyFor(&'static str),
+}
+
+const MISSING: &[Missing] = &[
+    Missing { verbs: &[""], reason: Reason::Later, flags: "--tls; --tlscacert; --tlscert; --tlskey; --tlsverify" },
+    Missing {
+        verbs: &["run", "create"],
+        reason: Reason::Later,
+        flags: "--add-host; --annotation; --blkio-weight; --blkio-weight-device; --cap-add; --cap-drop; \
+            --cgroup-parent; --cgroupns; --cpu-period; --cpu-quota; --cpu-rt-period; --cpu-rt-runtime; \
+            -c, --cpu-shares; --cpus; --cpuset-cpus; --cpuset-mems; --device; --device-cgroup-rule; \
+            --device-read-bps; --device-read-iops; --device-write-bps; --device-write-iops; --disable-content-trust; \
+            --dns; --dns-opt; --dns-option; --dns-search; --domainname; --expose; --gpus; --group-add; --health-cmd; \
+            --health-interval; --health-retries; --health-start-interval; --health-start-period; --health-timeout; \
+            --init; --ip; --ip6; --ipc; --kernel-memory; --link; --link-local-ip; --log-driver; --log-opt; \
+            --mac-address; -m, --memory; --memory-reservation; --memory-swap; --memory-swappiness; --net-alias; \
+            --network-alias; --no-healthcheck; --oom-kill-disable; --oom-score-adj; --pid; --pids-limit; --platform; \
+            --privileged; -q, --quiet; --restart; --runtime; --security-opt; --shm-size; --storage-opt; --sysctl; \
+            --ulimit; --use-api-socket; --userns; --uts",
+    },
+    Missing {
+        verbs: &["run", "create"],
+        reason: Reason::OnlyFor("Windows"),
+        flags: "--cpu-count; --cpu-percent; --io-maxbandwidth; --io-maxiops; --isolation",
+    },
+    Missing { verbs: &["exec"], reason: Reason::Later, flags: "--privileged" },
+    Missing { verbs: &["start"], reason: Reason::Later, flags: "--checkpoint; --checkpoint-dir" },
+    Missing { verbs: &["images"], reason: Reason::Later, flags: "--tree" },
+    Missing { verbs: &["load", "history", "image inspect", "rmi"], reason: Reason::Later, flags: "--platform" },
+    Missing { verbs: &["rmi"], reason: Reason::OnlyFor("intermediate images"), flags: "--no-prune" },
+    Missing {
+        verbs: &["volume create"],
+        reason: Reason::OnlyFor("Swarm's cluster volumes"),
+        flags: "--availability; --group; --limit-bytes; --required-bytes; --scope; --secret; --sharing; \
+            --topology-preferred; --topology-required; --type",
+    },
+    Missing { verbs: &["volume ls"], reason: Reason::OnlyFor("Swarm's cluster volumes"), flags: "--cluster" },
+];
+
+impl Missing {
+    fn flags(&self) -> impl Iterator<Item = &'static str> {
+        self.flags.split(';').map(str::trim)
+    }
+}
+
+/// The refusal of a flag of Docker's that the verb hasn't; None for what Docker doesn't know either. `flag` is long
+/// (`--memory`) or short (`-m`).
+pub fn refusal(verb: &str, flag: &str) -> Option<String> {
+    let of_verb = MISSING.iter().filter(|missing| missing.verbs.contains(&verb));
+    let found = of_verb.flat_map(|missing| missing.flags().map(|names| (names, missing.reason)));
+    let (names, reason) = found.into_iter().find(|(names, _)| names.split(", ").any(|name| name == flag))?;
+    Some(match reason {
+        Reason::Later => format!("{names} comes with a later version"),
+        Reason::OnlyFor(what) => format!("{names} is not there: it is for {what}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Refusal, global::GlobalArgs};
+    use crate::door::Door;
+    use crate::failure::Failure;
+    use crate::verbs::VERBS;
+    use std::fmt::Write;
+
+    /// The list of docs/cli.md.
+    fn page() -> String {
+        let mut page = String::new();
+        for Missing { verbs, reason, flags } in MISSING {
+            let names: Vec<String> = verbs.iter().map(|verb| format!("`{verb}`")).collect();
+            let names = if *verbs == [""] { "before the verb".to_owned() } else { names.join(", ") };
+            let why = match reason {
+                Reason::Later => String::new(),
+                Reason::OnlyFor(what) => format!(" (for {what})"),
+            };
+            let _ = writeln!(page, "- {names}{why}: `{flags}`");
+        }
+        page
+    }
+
+    #[test]
+    fn the_page_lists_them() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let (_, rest) = text.split_once("<!-- flags that are missing -->\n").expect("the list's beginning");
+        let (listed, _) = rest.split_once("<!-- end -->").expect("the list's end");
+        assert_eq!(listed, page(), "docs/cli.md differs from MISSING in {}; that is the text:\n{}", file!(), page());
+    }
+
+    #[test]
+    fn each_is_refused_by_its_verb_and_by_no_other_way() {
+        let root = tempfile::tempdir().unwrap();
+        let globals = || GlobalArgs {
+            data_root: Some(root.path().join("data")),
+            run_root: Some(root.path().join("run")),
+            ..GlobalArgs::default()
+        };
+        for missing in MISSING.iter().filter(|missing| missing.verbs != [""]) {
+            for path in missing.verbs {
+                let verb = VERBS.iter().find(|verb| verb.syntax.path == *path).expect(path);
+                for name in missing.flags().flat_map(|names| names.split(", ")) {
+                    let door = Door { program: "docker".to_owned(), globals: globals() };
+                    // A flag that the verb has come to know must not be in the table any more.
+                    match verb.run(&door, &[name.to_owned(), "x".to_owned()]) {
+                        Err(Failure::Refusal(Refusal::Missing(text))) => {
+                            assert!(text.contains(name) && text.lines().count() == 1, "{text}");
+                        }
+                        other => panic!("{path} {name}: {other:?}"),
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_docker_does_not_know_stays_unknown() {
+        assert_eq!(refusal("run", "--memory").as_deref(), Some("-m, --memory comes with a later version"));
+        assert_eq!(refusal("create", "-c").as_deref(), Some("-c, --cpu-shares comes with a later version"));
+        assert_eq!(refusal("run", "--isolation").as_deref(), Some("--isolation is not there: it is for Windows"));
+        for (verb, flag) in [("run", "--foo"), ("run", "--cpu"), ("run", "-z"), ("ps", "--memory"), ("run", "")] {
+            assert_eq!(refusal(verb, flag), None, "{verb} {flag}");
+        }
+    }
+}
