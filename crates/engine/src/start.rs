@@ -116,7 +116,10 @@ impl Engine {
         let driver = self.driver()?;
         // A power cut may have taken a layer that was made but never used.
         driver.prepare(container.writable, &crate::create::topmost_first(&container.layers))?;
-        let root = driver.mount(container.writable)?;
+        let root = match container.details.host.auto_remove {
+            true => driver.mount_transient(container.writable)?,
+            false => driver.mount(container.writable)?,
+        };
         let root_fd = orlop_sys::path::open_directory(&root)?;
         let own_files = files::write(self, container)?;
         let user = user::resolve(&root_fd, &container.details.config.user)?;

@@ -76,6 +76,12 @@ pub trait Driver: Send + Sync {
     /// Mounts a writable layer, or finds it mounted; returns the root file system.
     fn mount(&self, id: Id) -> Result<PathBuf>;
 
+    /// The same for a layer that goes with its container (`run --rm`): what is written needn't reach the disk, fsync(2)
+    /// included, and after a crash it can only be removed.
+    fn mount_transient(&self, id: Id) -> Result<PathBuf> {
+        self.mount(id)
+    }
+
     /// Unmounts a writable layer; not mounted is no error.
     fn unmount(&self, id: Id) -> Result<()>;
 

@@ -28,6 +28,7 @@ const CHECKS: [(&str, Check); 14] = [
     ("renamed and replaced directories", directories),
     ("128 layers", many_layers),
     ("removal takes all of it and nothing else", removal),
+    ("a transient layer shows the same and goes", transient),
     ("a layer that isn't there", missing),
     ("inspect shows where it is", inspect),
 ];
@@ -419,6 +420,18 @@ fn removal(driver: &dyn Driver) {
     driver.remove(chain[0]).unwrap();
     assert!(!driver.directory(chain[0]).exists());
     driver.remove(chain[0]).unwrap();
+}
+
+fn transient(driver: &dyn Driver) {
+    let id = Id::random();
+    driver.prepare(id, &image(driver, [base()])).unwrap();
+    let root = driver.mount_transient(id).unwrap();
+    assert_eq!(std::fs::read_to_string(root.join("d/file")).unwrap(), "below");
+    std::fs::write(root.join("d/file"), "above").unwrap();
+    assert_eq!(std::fs::read_to_string(driver.diff(id).join("d/file")).unwrap(), "above");
+    assert_eq!(driver.mount_transient(id).unwrap(), root, "it is mounted once");
+    driver.remove(id).unwrap();
+    assert!(!driver.directory(id).exists());
 }
 
 fn missing(driver: &dyn Driver) {

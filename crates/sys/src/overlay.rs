@@ -7,7 +7,8 @@
 use crate::Error;
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen, mount,
 };
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::OwnedFd;
@@ -32,7 +33,7 @@ pub struct Overlay {
     pub upper: PathBuf,
     /// An empty directory on the same file system as `upper`.
     pub work: PathBuf,
-    /// Further options such as `("index", "off")`.
+    /// Further options such as `("index", "off")`; one without a value is a flag (`("volatile", "")`).
     pub options: Vec<(&'static str, &'static str)>,
 }
 
@@ -77,8 +78,12 @@ fn configure(overlay: &Overlay) -> Result<OwnedFd, Error> {
     // Unlike the value of `lowerdir+`, these two are unescaped by the kernel.
     set("upperdir", &escaped(&overlay.upper))?;
     set("workdir", &escaped(&overlay.work))?;
-    for (key, value) in &overlay.options {
-        set(key, OsStr::new(value))?;
+    for &(key, value) in &overlay.options {
+        if value.is_empty() {
+            fsconfig_set_flag(&context, key).map_err(|error| Error::io("fsconfig overlay", key, error))?;
+        } else {
+            set(key, OsStr::new(value))?;
+        }
     }
     fsconfig_create(&context).map_err(|error| Error::io("mount overlay", &overlay.upper, error))?;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
@@ -119,7 +124,8 @@ fn options(overlay: &Overlay) -> Vec<u8> {
     options.extend_from_slice(b",workdir=");
     escape(&overlay.work, &mut options);
     for (key, value) in &overlay.options {
-        options.extend_from_slice(format!(",{key}={value}").as_bytes());
+        let value = if value.is_empty() { String::new() } else { format!("={value}") };
+        options.extend_from_slice(format!(",{key}{value}").as_bytes());
     }
     options
 }
@@ -161,9 +167,9 @@ mod tests {
             lower: vec!["0".into(), "1".into()],
             upper: "/a,b/c:d".into(),
             work: "/a\\b".into(),
-            options: vec![("index", "off")],
+            options: vec![("index", "off"), ("volatile", "")],
         };
-        assert_eq!(options(&overlay), br"lowerdir=0:1,upperdir=/a\,b/c\:d,workdir=/a\\b,index=off");
+        assert_eq!(options(&overlay), br"lowerdir=0:1,upperdir=/a\,b/c\:d,workdir=/a\\b,index=off,volatile");
     }
 
     #[test]

@@ -106,6 +106,39 @@ impl Overlay2 {
             .map_err(|error| Error::io("set an attribute of", &upper, error))
     }
 
+    fn mount_with(&self, id: Id, options: &[(&'static str, &'static str)]) -> Result<PathBuf> {
+        let directory = self.directory(id);
+        let merged = directory.join("merged");
+        let _lock = lock(&directory, id)?;
+        if self.is_mounted_at(id, &merged, &mount_info()?)? {
+            return Ok(merged);
+        }
+        // Two mounts of one upper directory would each spoil what the other wrote. The kernel has made work/work in one
+        // that was ever mounted, so that a new one needn't be looked for in every namespace.
+        if directory.join("work/work").exists()
+            && let Some(pid) = self.mounted_elsewhere(id)?
+        {
+            return Err(Error::MountedElsewhere { id, pid });
+        }
+        let chain = read_lower(&directory, id)?;
+        let lower = match chain.is_empty() {
+            true => vec![directory.join("empty")],
+            false => chain.iter().map(|&layer| self.diff(layer)).collect(),
+        };
+        if let Some(missing) = chain.iter().find(|&&layer| !self.diff(layer).is_dir()) {
+            return Err(Error::NotFound(*missing));
+        }
+        let overlay =
+            Overlay { lower, upper: directory.join("diff"), work: directory.join("work"), options: options.to_vec() };
+        match self.mount_overlay(&overlay, &directory, &merged) {
+            Ok(()) => Ok(merged),
+            Err(error) => match orlop_model::Kind::kind(&error) {
+                orlop_model::ErrorKind::Internal => Err(Error::Mount { id, reason: error.to_string() }),
+                _ => Err(error.into()),
+            },
+        }
+    }
+
     fn mount_overlay(&self, overlay: &Overlay, directory: &Path, target: &Path) -> Result<(), orlop_sys::Error> {
         let refused = match self.force_mount2 {
             true => None,
@@ -204,36 +237,13 @@ impl Driver for Overlay2 {
     }
 
     fn mount(&self, id: Id) -> Result<PathBuf> {
-        let directory = self.directory(id);
-        let merged = directory.join("merged");
-        let _lock = lock(&directory, id)?;
-        if self.is_mounted_at(id, &merged, &mount_info()?)? {
-            return Ok(merged);
-        }
-        // Two mounts of one upper directory would each spoil what the other wrote. The kernel has made work/work in one
-        // that was ever mounted, so that a new one needn't be looked for in every namespace.
-        if directory.join("work/work").exists()
-            && let Some(pid) = self.mounted_elsewhere(id)?
-        {
-            return Err(Error::MountedElsewhere { id, pid });
-        }
-        let chain = read_lower(&directory, id)?;
-        let lower = match chain.is_empty() {
-            true => vec![directory.join("empty")],
-            false => chain.iter().map(|&layer| self.diff(layer)).collect(),
-        };
-        if let Some(missing) = chain.iter().find(|&&layer| !self.diff(layer).is_dir()) {
-            return Err(Error::NotFound(*missing));
-        }
-        let overlay =
-            Overlay { lower, upper: directory.join("diff"), work: directory.join("work"), options: OPTIONS.to_vec() };
-        match self.mount_overlay(&overlay, &directory, &merged) {
-            Ok(()) => Ok(merged),
-            Err(error) => match orlop_model::Kind::kind(&error) {
-                orlop_model::ErrorKind::Internal => Err(Error::Mount { id, reason: error.to_string() }),
-                _ => Err(error.into()),
-            },
-        }
+        self.mount_with(id, &OPTIONS)
+    }
+
+    fn mount_transient(&self, id: Id) -> Result<PathBuf> {
+        let volatile = [&OPTIONS[..], &[("volatile", "")]].concat();
+        // Kernels before 5.10 don't know the option.
+        self.mount_with(id, &volatile).or_else(|_| self.mount(id))
     }
 
     fn unmount(&self, id: Id) -> Result<()> {
