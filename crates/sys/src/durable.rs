@@ -81,7 +81,8 @@ pub fn exchange(one: &Path, other: &Path) -> Result<(), Error> {
     sync_parents(one, other)
 }
 
-fn sync_parents(one: &Path, other: &Path) -> Result<(), Error> {
+/// fsync(2) of the directories that two paths lie in: a rename from one to the other is on the disk.
+pub fn sync_parents(one: &Path, other: &Path) -> Result<(), Error> {
     sync_parent(other)?;
     if one.parent() != other.parent() {
         sync_parent(one)?;

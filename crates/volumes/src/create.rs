@@ -2,14 +2,16 @@
 
 use crate::driver::driver_of;
 use crate::recover::settle;
-use crate::store::{is_visible, volume_path, volumes_path, write_record};
+use crate::store::{is_there, is_visible, volume_path, volumes_path, write_record};
 use crate::{Error, crash, trash};
 use orlop_model::{Timestamp, VolumeName};
 use orlop_state::rows::volume::{VolumeOrigin, VolumePhase};
 use orlop_state::{State, VolumeRow};
 use orlop_sys::durable;
+use rustix::fs::{AtFlags, CWD};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The label that Docker gives to a volume without a name of its own.
 const ANONYMOUS: &str = "com.docker.volume.anonymous";
@@ -96,7 +98,7 @@ fn make(state: &State, volume: &VolumeRow) -> Result<(), Error> {
     let path = volume_path(state, &volume.name);
     durable::make_directory(&volumes_path(state), 0o701)?;
     trash::make_ready(state)?;
-    if path.symlink_metadata().is_ok() {
+    if is_there(&path)? {
         return Err(Error::Stray { name: volume.name.clone(), path });
     }
     // From here on what lies at the path is ours, also for whoever finds this intent after a crash.
@@ -116,7 +118,7 @@ fn make(state: &State, volume: &VolumeRow) -> Result<(), Error> {
         }
         Err(error) => {
             // The first failure is the one to tell; if this fails too, the intent stays and the next verb tries again.
-            let _ = undo(state, &volume.name);
+            let _ = undo(state, volume);
             Err(error)
         }
     }
@@ -128,7 +130,7 @@ fn make_directories(state: &State, volume: &VolumeRow) -> Result<(), Error> {
         Errno::EXIST => Error::Stray { name: volume.name.clone(), path: path.clone() },
         error => Error::io("create directory", &path, error),
     })?;
-    durable::make_directory(&path, 0o701)?;
+    crash::point("create: directory");
     rustix::fs::chmod(&path, rustix::fs::Mode::from_raw_mode(0o701))
         .map_err(|error| Error::io("chmod", &path, error))?;
     durable::make_directory(&path.join("_data"), 0o755)?;
@@ -138,13 +140,38 @@ fn make_directories(state: &State, volume: &VolumeRow) -> Result<(), Error> {
     Ok(durable::sync_parent(&path)?)
 }
 
-/// Takes back a creation that nobody was told of.
-pub(crate) fn undo(state: &State, name: &VolumeName) -> Result<(), Error> {
-    let path = volume_path(state, name);
-    orlop_sys::copy::remove_tree(&path)?;
-    if path.parent().is_some_and(std::path::Path::exists) {
+/// Takes back a creation that nobody was told of; finishes it when somebody has put something into it meanwhile.
+pub(crate) fn undo(state: &State, volume: &VolumeRow) -> Result<(), Error> {
+    let path = volume_path(state, &volume.name);
+    if !remove_empty(&path)? {
+        let ready = VolumeRow { phase: VolumePhase::Ready, ..volume.clone() };
+        durable::make_directory(&path.join("_data"), 0o755)?;
+        write_record(&path, &ready)?;
+        durable::sync_parent(&path)?;
+        state.write(|tx| tx.volumes().put(&ready))?;
+        return Ok(());
+    }
+    if path.parent().map(is_there).transpose()?.unwrap_or(false) {
         durable::sync_parent(&path)?;
     }
-    state.write(|tx| tx.volumes().delete(name.as_str()))?;
+    state.write(|tx| tx.volumes().delete(volume.name.as_str()))?;
     Ok(())
+}
+
+/// Removes a volume's directory; false when it holds anything but what this file has made.
+fn remove_empty(path: &Path) -> Result<bool, Error> {
+    // `_data` first and the record last: what can't be removed is still a whole volume then.
+    for (path, flags) in [
+        (path.join("_data"), AtFlags::REMOVEDIR),
+        (path.join(".volume.json.tmp"), AtFlags::empty()),
+        (path.join("volume.json"), AtFlags::empty()),
+        (path.to_owned(), AtFlags::REMOVEDIR),
+    ] {
+        match rustix::fs::unlinkat(CWD, &path, flags) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(Errno::NOTEMPTY | Errno::EXIST) => return Ok(false),
+            Err(error) => return Err(Error::io("remove", &path, error)),
+        }
+    }
+    Ok(true)
 }

@@ -17,6 +17,10 @@ pub trait VolumeDriver: Sync {
     /// Whether `_data` is only the place where something else gets mounted.
     fn needs_mount(&self, volume: &VolumeRow) -> Result<bool, Error>;
 
+    /// Whether the root of its content belongs to the volume alone, so that a first use may give it the owner and mode
+    /// that the image has there; false for a directory of the host.
+    fn root_is_ours(&self, volume: &VolumeRow) -> Result<bool, Error>;
+
     /// Makes the volume's content appear at `data`. It may be there already, also half.
     fn attach(&self, volume: &VolumeRow, data: &Path) -> Result<(), Error>;
 

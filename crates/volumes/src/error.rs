@@ -120,7 +120,10 @@ pub enum Error {
         name: VolumeName,
     },
     /// A directory of the store is missing.
-    #[error("volume {name}: {} is missing; run `orlop system check`", path.display())]
+    #[error(
+        "volume {name}: {} is missing; nothing was changed: restore that directory from a backup, or forget the volume \
+         with `orlop volume rm {name}`", path.display()
+    )]
     Missing {
         /// The volume.
         name: VolumeName,

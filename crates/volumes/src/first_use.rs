@@ -2,23 +2,24 @@
 //!
 //! Only an empty volume is filled, and it is filled completely or stays empty. A plain `_data` that nothing has mounted
 //! is filled aside and replaced. What is mounted (a device, memory, or a plain `_data` in a container that runs) can't
-//! be replaced; it is filled in place, after a list of all paths to be made was written, by which a failure or the
-//! next user cleans it.
+//! be replaced: the content is made whole in a directory of its own inside of it, and then moved to where it belongs,
+//! entry by entry. Until it is whole a failure or the next user removes that directory; from then on the next user
+//! goes on moving. So nothing is ever removed or replaced under a name that somebody else may have written to.
 
 use crate::driver::driver_of;
-use crate::store::{data_path, volume_path};
+use crate::store::{data_path, is_there, volume_path};
 use crate::{Error, Mounted, crash, mounted};
 use orlop_model::Id;
 use orlop_state::rows::volume::VolumePhase;
 use orlop_state::{State, VolumeRow};
-use orlop_sys::copy::{CopyOptions, CopyStats, UnsupportedXattrs, Vanished, copy_tree, remove_tree};
+use orlop_sys::copy::{CopyOptions, CopyStats, UnsupportedXattrs, Vanished, copy_metadata, copy_tree};
+use orlop_sys::copy::{remove_at, remove_tree};
 use orlop_sys::durable;
 use orlop_sys::path::open_beneath;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
-use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::{CString, OsStr};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// What a container brings to the first use of a volume.
@@ -32,7 +33,7 @@ pub struct FirstUseOptions<'a> {
     /// `volume-nocopy`: nothing is taken over from the image.
     pub no_copy: bool,
     /// The container's user and group. They own the root of an empty volume that would be root's, when the image has
-    /// nothing at the target. None leaves it as it is.
+    /// nothing at the target. None leaves it as it is. A directory of the host always keeps its owner.
     pub owner: Option<(u32, u32)>,
 }
 
@@ -51,11 +52,12 @@ pub enum FirstUse {
 /// waits for it in [`crate::mount`] and finds the volume filled.
 ///
 /// # Errors
-/// Whatever fails, the volume is empty again; a full disk is an error of the kind NoSpace.
+/// The volume is empty again, unless all was copied already; a full disk is an error of the kind NoSpace.
 pub fn initialise(state: &State, mounted: &Mounted, options: FirstUseOptions<'_>) -> Result<FirstUse, Error> {
     let volume = &mounted.volume;
     let content = options.content.map(|content| open_content(volume, content, options.target)).transpose()?;
     let data = open_data(&mounted.path)?;
+    let root_is_ours = driver_of(volume)?.root_is_ours(volume)?;
     if !is_empty(&data, &mounted.path)? {
         return Ok(FirstUse::Nothing);
     }
@@ -65,11 +67,13 @@ pub fn initialise(state: &State, mounted: &Mounted, options: FirstUseOptions<'_>
     };
     let filled = match content {
         Some(content) if !bare && !options.no_copy => fill(state, mounted, &content, &data),
-        Some(content) if !options.no_copy => copy_root(&content, &data, &mounted.path).map(|()| FirstUse::Root),
+        Some(content) if !options.no_copy && root_is_ours => {
+            copy_root(&content, &data, &mounted.path).map(|()| FirstUse::Root)
+        }
         _ => Ok(FirstUse::Nothing),
     };
     let filled = filled.map_err(|error| Error::Initialise { name: volume.name.clone(), source: Box::new(error) })?;
-    if let (true, Some(owner)) = (bare, options.owner) {
+    if let (true, Some(owner)) = (bare && root_is_ours, options.owner) {
         give_root_to(&data, &mounted.path, owner)?;
     }
     Ok(filled)
@@ -90,14 +94,20 @@ fn open_data(path: &Path) -> Result<OwnedFd, Error> {
 }
 
 fn is_empty(directory: &OwnedFd, path: &Path) -> Result<bool, Error> {
+    Ok(entries(directory, path)?.is_empty())
+}
+
+/// The names in a directory.
+fn entries(directory: &OwnedFd, path: &Path) -> Result<Vec<CString>, Error> {
     let read = |error: Errno| Error::io("read", path, error);
+    let mut names = Vec::new();
     for entry in rustix::fs::Dir::read_from(directory).map_err(read)? {
         let entry = entry.map_err(read)?;
-        if entry.file_name().to_bytes() != b"." && entry.file_name().to_bytes() != b".." {
-            return Ok(false);
+        if entry.file_name() != c"." && entry.file_name() != c".." {
+            names.push(entry.file_name().to_owned());
         }
     }
-    Ok(true)
+    Ok(names)
 }
 
 const CONTENT: CopyOptions = CopyOptions {
@@ -135,7 +145,13 @@ fn fill(state: &State, mounted: &Mounted, content: &OwnedFd, data: &OwnedFd) -> 
     state.write(|tx| tx.volumes().put(&intent))?;
     crash::point("initialise: intent");
     let names = Names::new(&volume_path(state, &volume.name), id);
-    let filled = if plain { fill_aside(&names, content) } else { fill_in_place(&names, content, data) };
+    let filled = match plain {
+        true => fill_aside(&names, content),
+        false => {
+            let root_is_ours = driver_of(volume)?.root_is_ours(volume)?;
+            fill_in_place(&InPlace { data, path: &mounted.path, root_is_ours }, content, id)
+        }
+    };
     if filled.is_err() {
         // The first failure is the one to tell; if this fails too, the intent stays and the next verb tries again.
         let _ = undo(state, &intent, id);
@@ -146,20 +162,15 @@ fn fill(state: &State, mounted: &Mounted, content: &OwnedFd, data: &OwnedFd) -> 
     filled
 }
 
-/// The names that a first use works with.
+/// The names that a first use aside works with.
 struct Names {
     data: PathBuf,
     filling: PathBuf,
-    list: PathBuf,
 }
 
 impl Names {
     fn new(volume: &Path, id: Id) -> Self {
-        Self {
-            data: volume.join("_data"),
-            filling: volume.join(format!(".filling-{id}")),
-            list: volume.join(format!(".filling-{id}.list")),
-        }
+        Self { data: volume.join("_data"), filling: volume.join(format!(".filling-{id}")) }
     }
 }
 
@@ -182,40 +193,117 @@ fn fill_aside(names: &Names, content: &OwnedFd) -> Result<FirstUse, Error> {
     }
 }
 
-fn fill_in_place(names: &Names, content: &OwnedFd, data: &OwnedFd) -> Result<FirstUse, Error> {
-    let root = rustix::fs::fstat(data).map_err(|error| Error::io("stat", &names.data, error))?;
-    let list = List { uid: root.st_uid, gid: root.st_gid, mode: root.st_mode & 0o7777, paths: walk(content)? };
-    durable::write_file(&names.list, &list.to_bytes(), 0o600)?;
-    crash::point("initialise: listed");
-    let stats = copy_tree(content, data, CONTENT)?;
+/// A `_data` that can't be replaced.
+struct InPlace<'a> {
+    data: &'a OwnedFd,
+    path: &'a Path,
+    /// Whether the image's directory gives its owner and mode to it.
+    root_is_ours: bool,
+}
+
+/// Inside of a `_data` that is filled in place: where the content is made.
+fn filling_name(id: Id) -> String {
+    format!(".orlop-filling-{id}")
+}
+
+/// The same once it is whole and on the disk.
+fn filled_name(id: Id) -> String {
+    format!(".orlop-filled-{id}")
+}
+
+fn fill_in_place(place: &InPlace<'_>, content: &OwnedFd, id: Id) -> Result<FirstUse, Error> {
+    let failed = |call: &'static str| move |error: Errno| Error::io(call, place.path, error);
+    let (filling, filled) = (filling_name(id), filled_name(id));
+    rustix::fs::mkdirat(place.data, &filling, Mode::RWXU).map_err(failed("create a directory in"))?;
+    let aside = open_directory_in(place, &filling)?;
+    forget_inherited_acl(&aside).map_err(failed("remove the inherited acl in"))?;
+    let stats = copy_tree(content, &aside, CONTENT)?;
     crash::point("initialise: copied");
-    rustix::fs::syncfs(data).map_err(|error| Error::io("sync", &names.data, error))?;
-    std::fs::remove_file(&names.list).map_err(|error| Error::io("remove", &names.list, error))?;
+    rustix::fs::syncfs(place.data).map_err(failed("sync"))?;
+    crash::point("initialise: synced");
+    // Somebody has written into the volume meanwhile: it wasn't empty after all, and his files count.
+    if entries(place.data, place.path)?.iter().any(|name| name.as_bytes() != filling.as_bytes()) {
+        remove_at(place.data, OsStr::new(&filling))?;
+        return Ok(FirstUse::Nothing);
+    }
+    rustix::fs::renameat(place.data, &filling, place.data, &filled).map_err(failed("rename in"))?;
+    rustix::fs::fsync(place.data).map_err(failed("sync"))?;
+    crash::point("initialise: whole");
+    move_in(place, &filled)?;
     Ok(FirstUse::Copied(stats))
 }
 
-/// Makes a volume empty again whose first use was not finished, and ready for the next. One that was filled aside and
-/// has got its new `_data` stays filled. The caller holds the lock.
+fn open_directory_in(place: &InPlace<'_>, name: &str) -> Result<OwnedFd, Error> {
+    Ok(open_beneath(place.data, Path::new(name), OFlags::RDONLY | OFlags::DIRECTORY)?)
+}
+
+/// What the image has is copied, not what the volume's root hands to new entries.
+fn forget_inherited_acl(directory: &OwnedFd) -> Result<(), Errno> {
+    for acl in ["system.posix_acl_default", "system.posix_acl_access"] {
+        match rustix::fs::fremovexattr(directory, acl) {
+            Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Moves what was made whole to where it belongs. A name that somebody else has taken stays his.
+fn move_in(place: &InPlace<'_>, filled: &str) -> Result<(), Error> {
+    let failed = |call: &'static str| move |error: Errno| Error::io(call, place.path, error);
+    let made = open_directory_in(place, filled)?;
+    let stat = rustix::fs::fstat(&made).map_err(failed("stat"))?;
+    for name in entries(&made, place.path)? {
+        let moved = match rustix::fs::renameat_with(&made, &name, place.data, &name, RenameFlags::NOREPLACE) {
+            // This file system doesn't know the flag.
+            Err(Errno::INVAL) => rename_unless_there(&made, &name, place.data),
+            moved => moved,
+        };
+        match moved {
+            // A program in a container may also have removed what it saw.
+            Ok(()) | Err(Errno::EXIST | Errno::NOENT) => {}
+            Err(error) => return Err(failed("move the content of the image in")(error)),
+        }
+        crash::point("initialise: moved one");
+    }
+    if place.root_is_ours {
+        copy_metadata(&made, place.data)?;
+    }
+    remove_at(place.data, OsStr::new(filled))?;
+    if place.root_is_ours {
+        let time = |seconds, nanoseconds| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+        let times = Timestamps {
+            last_access: time(stat.st_atime, stat.st_atime_nsec as _),
+            last_modification: time(stat.st_mtime, stat.st_mtime_nsec as _),
+        };
+        rustix::fs::futimens(place.data, &times).map_err(failed("set the times of"))?;
+    }
+    rustix::fs::syncfs(place.data).map_err(failed("sync"))
+}
+
+fn rename_unless_there(from: &OwnedFd, name: &CString, to: &OwnedFd) -> Result<(), Errno> {
+    match rustix::fs::statat(to, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Err(Errno::EXIST),
+        Err(Errno::NOENT) => rustix::fs::renameat(from, name, to, name),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes a volume empty again whose first use was not finished, or finishes it when all was copied already. The caller
+/// holds the lock.
 pub(crate) fn undo(state: &State, volume: &VolumeRow, id: Id) -> Result<(), Error> {
     let names = Names::new(&volume_path(state, &volume.name), id);
     remove_tree(&names.filling)?;
-    match std::fs::read(&names.list) {
-        Ok(bytes) => {
-            if let Some(list) = List::from_bytes(&bytes) {
-                empty_again(state, volume, &list)?;
-            }
-            std::fs::remove_file(&names.list).map_err(|error| Error::io("remove", &names.list, error))?;
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(Error::io("read", &names.list, error)),
+    if is_there(&names.data)? {
+        settle_in_place(state, volume, id)?;
     }
     let ready = VolumeRow { phase: VolumePhase::Ready, ..volume.clone() };
     state.write(|tx| tx.volumes().put(&ready))?;
     Ok(())
 }
 
-/// Removes exactly the listed paths from a volume, mounting it for that when a reboot came in between.
-fn empty_again(state: &State, volume: &VolumeRow, list: &List) -> Result<(), Error> {
+/// Settles what lies inside of `_data`, mounting it for that when a reboot came in between.
+fn settle_in_place(state: &State, volume: &VolumeRow, id: Id) -> Result<(), Error> {
     let path = data_path(state, &volume.name);
     let driver = driver_of(volume)?;
     let attach = driver.needs_mount(volume)? && !mounted::is_mount_point(&path)?;
@@ -226,106 +314,19 @@ fn empty_again(state: &State, volume: &VolumeRow, list: &List) -> Result<(), Err
             attached => attached?,
         }
     }
-    let cleaned = open_data(&path).and_then(|data| list.remove_from(&data, &path));
+    let settled = open_data(&path).and_then(|data| {
+        let place = InPlace { data: &data, path: &path, root_is_ours: driver.root_is_ours(volume)? };
+        remove_at(&data, OsStr::new(&filling_name(id)))?;
+        match move_in(&place, &filled_name(id)) {
+            // Nothing there, or something that isn't ours.
+            Err(error) if [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].into_iter().any(|errno| error.is(errno)) => Ok(()),
+            moved => moved,
+        }
+    });
     if attach {
         driver.detach(volume, &path)?;
     }
-    cleaned
-}
-
-/// What a first use in place is going to make, and how the root was before.
-struct List {
-    uid: u32,
-    gid: u32,
-    mode: u32,
-    /// Parents before what is in them; directories end with a slash.
-    paths: Vec<Vec<u8>>,
-}
-
-impl List {
-    fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = format!("{} {} {:o}\0", self.uid, self.gid, self.mode).into_bytes();
-        for path in &self.paths {
-            bytes.extend_from_slice(path);
-            bytes.push(0);
-        }
-        bytes
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let mut parts = bytes.split(|byte| *byte == 0);
-        let root = std::str::from_utf8(parts.next()?).ok()?;
-        let mut numbers = root.split(' ');
-        Some(Self {
-            uid: numbers.next()?.parse().ok()?,
-            gid: numbers.next()?.parse().ok()?,
-            mode: u32::from_str_radix(numbers.next()?, 8).ok()?,
-            paths: parts.filter(|path| !path.is_empty()).map(<[u8]>::to_vec).collect(),
-        })
-    }
-
-    /// Removes what is listed and there. Directories in which somebody else made something stay.
-    fn remove_from(&self, data: &OwnedFd, root: &Path) -> Result<(), Error> {
-        let mut parent: Option<(PathBuf, OwnedFd)> = None;
-        for listed in self.paths.iter().rev() {
-            let (path, flags) = match listed.strip_suffix(b"/") {
-                Some(directory) => (Path::new(OsStr::from_bytes(directory)), AtFlags::REMOVEDIR),
-                None => (Path::new(OsStr::from_bytes(listed)), AtFlags::empty()),
-            };
-            let (above, Some(name)) = (path.parent().unwrap_or(Path::new("")), path.file_name()) else { continue };
-            if parent.as_ref().is_none_or(|(open, _)| open != above) {
-                let relative = if above.as_os_str().is_empty() { Path::new(".") } else { above };
-                match open_beneath(data, relative, OFlags::PATH | OFlags::DIRECTORY) {
-                    Ok(opened) => parent = Some((above.to_owned(), opened)),
-                    // Not made yet, or replaced by something that isn't ours: nothing to remove in it.
-                    Err(_) => continue,
-                }
-            }
-            let Some((_, opened)) = &parent else { continue };
-            match rustix::fs::unlinkat(opened, name, flags) {
-                Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::ISDIR) => {}
-                Err(error) => return Err(Error::io("remove", root.join(path), error)),
-            }
-        }
-        rustix::fs::fchown(data, Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))
-            .and_then(|()| rustix::fs::fchmod(data, Mode::from_raw_mode(self.mode)))
-            .and_then(|()| rustix::fs::syncfs(data))
-            .map_err(|error| Error::io("set the owner of", root, error))
-    }
-}
-
-/// All paths below a directory, parents first, as [`List`] holds them.
-fn walk(content: &OwnedFd) -> Result<Vec<Vec<u8>>, Error> {
-    let mut paths = Vec::new();
-    let mut waiting = vec![PathBuf::new()];
-    while let Some(directory) = waiting.pop() {
-        let failed = |error: Errno| Error::io("read", &directory, error);
-        let relative = if directory.as_os_str().is_empty() { Path::new(".") } else { directory.as_path() };
-        let opened = open_beneath(content.as_fd(), relative, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        for entry in rustix::fs::Dir::read_from(&opened).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            if name == "." || name == ".." {
-                continue;
-            }
-            let path = directory.join(name);
-            let mut listed = path.as_os_str().as_bytes().to_vec();
-            if is_directory(&opened, &entry).map_err(failed)? {
-                listed.push(b'/');
-                waiting.push(path);
-            }
-            paths.push(listed);
-        }
-    }
-    Ok(paths)
-}
-
-fn is_directory(parent: &OwnedFd, entry: &rustix::fs::DirEntry) -> Result<bool, Errno> {
-    if entry.file_type() != FileType::Unknown {
-        return Ok(entry.file_type() == FileType::Directory);
-    }
-    let stat = rustix::fs::statat(parent, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
-    Ok(FileType::from_raw_mode(stat.st_mode).is_dir())
+    settled
 }
 
 #[cfg(test)]
@@ -347,11 +348,40 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_read_as_it_was_written() {
-        let paths = vec![b"a/".to_vec(), b"a/new\nline\xff".to_vec()];
-        let list = List { uid: 1, gid: 2, mode: 0o1755, paths: paths.clone() };
-        let read = List::from_bytes(&list.to_bytes()).unwrap();
-        assert_eq!((read.uid, read.gid, read.mode, read.paths), (1, 2, 0o1755, paths));
-        assert!(List::from_bytes(b"").is_none());
+    fn what_a_program_writes_into_a_mounted_volume_meanwhile_counts() {
+        let (volume, content) = (tempfile::tempdir_in("/var/tmp").unwrap(), tempfile::tempdir_in("/var/tmp").unwrap());
+        for name in ["file", "other"] {
+            std::fs::write(content.path().join(name), b"image").unwrap();
+        }
+        std::fs::write(volume.path().join("file"), b"program").unwrap();
+        let data = open_data(volume.path()).unwrap();
+        let place = InPlace { data: &data, path: volume.path(), root_is_ours: true };
+        let filled = fill_in_place(&place, &open_data(content.path()).unwrap(), Id::random()).unwrap();
+        assert_eq!(filled, FirstUse::Nothing);
+        assert_eq!(entries(&data, volume.path()).unwrap(), [c"file".to_owned()]);
+        assert_eq!(std::fs::read(volume.path().join("file")).unwrap(), b"program");
+    }
+
+    #[test]
+    fn a_name_that_is_taken_while_the_content_moves_in_stays() {
+        for no_flag in [false, true] {
+            let volume = tempfile::tempdir_in("/var/tmp").unwrap();
+            std::fs::create_dir(volume.path().join("filled")).unwrap();
+            for name in ["file", "other"] {
+                std::fs::write(volume.path().join("filled").join(name), b"image").unwrap();
+            }
+            std::fs::write(volume.path().join("file"), b"program").unwrap();
+            let data = open_data(volume.path()).unwrap();
+            let place = InPlace { data: &data, path: volume.path(), root_is_ours: true };
+            if no_flag {
+                let filled = open_directory_in(&place, "filled").unwrap();
+                assert_eq!(rename_unless_there(&filled, &c"file".to_owned(), &data), Err(Errno::EXIST));
+                assert_eq!(rename_unless_there(&filled, &c"other".to_owned(), &data), Ok(()));
+            }
+            move_in(&place, "filled").unwrap();
+            assert_eq!(std::fs::read(volume.path().join("file")).unwrap(), b"program");
+            assert_eq!(std::fs::read(volume.path().join("other")).unwrap(), b"image");
+            assert_eq!(entries(&data, volume.path()).unwrap().len(), 2);
+        }
     }
 }

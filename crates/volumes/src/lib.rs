@@ -4,7 +4,7 @@
 //! volumes/NAME/_data             what containers see; Docker's path
 //! volumes/NAME/volume.json       what the row can be rebuilt from
 //! volumes/NAME/.filling-ID       content of an image on its way to become `_data`
-//! volumes/NAME/.filling-ID.list  paths that a first use makes in a `_data` that is mounted
+//! volumes/NAME/_data/.orlop-filling-ID, .orlop-filled-ID  the same inside of a `_data` that is mounted
 //! trash/ID                       a removed volume's whole directory, or a container's writable layer
 //! volumes/.emptying-ID           a volume that is deleted for good without the trash
 //! ```

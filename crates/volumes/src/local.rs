@@ -2,6 +2,7 @@
 
 use crate::error::InvalidOptions;
 use crate::mounted::is_mount_point;
+use crate::store::is_there;
 use crate::{Error, VolumeDriver, crash};
 use orlop_state::VolumeRow;
 use rustix::io::Errno;
@@ -37,6 +38,10 @@ impl VolumeDriver for LocalDriver {
 
     fn needs_mount(&self, volume: &VolumeRow) -> Result<bool, Error> {
         Ok(LocalSource::of(volume)? != LocalSource::Directory)
+    }
+
+    fn root_is_ours(&self, volume: &VolumeRow) -> Result<bool, Error> {
+        Ok(!matches!(LocalSource::of(volume)?, LocalSource::Bind { .. }))
     }
 
     fn attach(&self, volume: &VolumeRow, data: &Path) -> Result<(), Error> {
@@ -178,7 +183,7 @@ fn attach(source: &LocalSource, path: &Path) -> Result<(), Error> {
 
 /// Unmounts what lies over `_data`, if anything does.
 fn detach(path: &Path) -> Result<(), Error> {
-    while path.exists() && is_mount_point(path)? {
+    while is_there(path)? && is_mount_point(path)? {
         match rustix::mount::unmount(path, UnmountFlags::NOFOLLOW) {
             // Somebody on the host stands in it; it goes when he leaves.
             Err(Errno::BUSY) => rustix::mount::unmount(path, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH),

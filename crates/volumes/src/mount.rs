@@ -2,7 +2,7 @@
 
 use crate::driver::driver_of;
 use crate::recover::settle;
-use crate::store::data_path;
+use crate::store::{data_path, is_there};
 use crate::{Error, crash};
 use orlop_model::{Id, VolumeName};
 use orlop_state::{State, VolumeRow};
@@ -100,7 +100,7 @@ fn is_alive(state: &State, container: Id) -> Result<bool, Error> {
 /// Unmounts what a volume that no container refers to still has at its `_data`.
 pub(crate) fn release(state: &State, volume: &VolumeRow) -> Result<(), Error> {
     let path = data_path(state, &volume.name);
-    if !path.exists() {
+    if !is_there(&path)? {
         return Ok(());
     }
     driver_of(volume)?.detach(volume, &path)

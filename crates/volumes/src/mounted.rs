@@ -4,6 +4,7 @@
 //! compared is the device and the directory on it: a path means nothing in another namespace.
 
 use crate::Error;
+use crate::store::is_there;
 use orlop_model::VolumeName;
 use orlop_sys::mount::{MountInfo, mount_info, mount_info_of_all_namespaces};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
@@ -54,7 +55,10 @@ struct Place {
 }
 
 fn locate(path: &Path, own: &[MountInfo]) -> Result<Option<Place>, Error> {
-    let Ok(path) = path.canonicalize() else { return Ok(None) };
+    if !is_there(path)? {
+        return Ok(None);
+    }
+    let path = path.canonicalize().map_err(|error| Error::io("resolve", path, error))?;
     let stat = rustix::fs::statx(CWD, &path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID)
         .map_err(|error| Error::io("stat", &path, error))?;
     // By id where the kernel tells it (Linux 5.8), since several mounts may cover each other.

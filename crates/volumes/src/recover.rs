@@ -1,6 +1,6 @@
 //! Finishing or undoing what a dead process has begun.
 
-use crate::store::volume_path;
+use crate::store::{is_there, volume_path};
 use crate::{Error, create, first_use, mount, remove, trash};
 use orlop_model::VolumeName;
 use orlop_state::rows::volume::VolumePhase;
@@ -40,33 +40,17 @@ pub(crate) fn settle(state: &State, name: &VolumeName) -> Result<Option<VolumeRo
     match volume.phase {
         VolumePhase::Ready => return Ok(Some(volume)),
         // Nobody was told of it, and nobody can have written into it.
-        VolumePhase::Creating => create::undo(state, name)?,
+        VolumePhase::Creating => create::undo(state, &volume)?,
         VolumePhase::Initialising(id) => first_use::undo(state, &volume, id)?,
         VolumePhase::Removing(id) => {
-            let now = trash::aside_path(state, id).exists();
-            let moved = now || trash::path(state, id).exists();
-            if !moved && !volume_path(state, name).exists() {
-                // Somebody deleted it by hand: there is nothing to restore.
-                state.write(|tx| tx.volumes().delete(name.as_str()))?;
-                return Ok(None);
+            let moved = is_there(&trash::aside_path(state, id))? || is_there(&trash::path(state, id))?;
+            if !moved && is_there(&volume_path(state, name))? {
+                // Either it can be done now, or the volume stays: what is on the disk then says which.
+                let _ = remove::move_away(state, &volume, id, false);
             }
-            if !moved {
-                // Either the move can be done now, or the volume stays.
-                if remove::move_away(state, &volume, id, false).is_err() {
-                    let ready = VolumeRow { phase: VolumePhase::Ready, ..volume };
-                    state.write(|tx| tx.volumes().put(&ready))?;
-                    return Ok(Some(ready));
-                }
-            }
-            remove::finish(state, volume, id, now)?;
+            return remove::end(state, &volume, id);
         }
-        VolumePhase::Restoring(id) => {
-            if trash::path(state, id).exists() {
-                state.write(|tx| tx.volumes().delete(name.as_str()))?;
-            } else {
-                trash::finish_restore(state, &volume, id)?;
-            }
-        }
+        VolumePhase::Restoring(id) => trash::end_restore(state, &volume, id)?,
     }
     Ok(state.read(|tx| tx.volumes().get(name.as_str()))?)
 }

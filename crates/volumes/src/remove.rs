@@ -1,12 +1,13 @@
 //! Taking a volume away: into the trash, from which it can come back.
 
 use crate::recover::settle;
-use crate::store::{data_path, users, volume_path};
+use crate::store::{data_path, is_there, users, volume_path};
 use crate::{Error, crash, mount, mounted, trash};
 use orlop_model::{Id, Timestamp, VolumeName};
 use orlop_state::rows::trash::TrashContent;
 use orlop_state::rows::volume::VolumePhase;
 use orlop_state::{State, TrashRow, VolumeRow};
+use orlop_sys::durable;
 
 /// How `volume rm` was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +52,14 @@ pub fn remove(state: &State, name: &VolumeName, options: RemoveVolume) -> Result
     })?;
     crash::point("remove: intent");
     if let Err(error) = move_away(state, &volume, id, options.now) {
-        state.write(|tx| tx.volumes().put(&VolumeRow { mounted_for: Vec::new(), ..volume.clone() }))?;
-        return Err(error);
+        // The move may be done, and only the sync of it have failed. If this fails too, the intent stays.
+        let is_gone = matches!(end(state, &intent, id), Ok(None)) && !trash::has(state, id)?;
+        if !is_gone {
+            return Err(error);
+        }
+        // Somebody deleted it by hand, so there was nothing to move.
+        lock.remove();
+        return Ok(Removal::Deleted(0));
     }
     crash::point("remove: moved");
     finish(state, volume, id, options.now)?;
@@ -94,6 +101,25 @@ fn refuse_while_used(state: &State, volume: &VolumeRow) -> Result<(), Error> {
 pub(crate) fn move_away(state: &State, volume: &VolumeRow, id: Id, now: bool) -> Result<(), Error> {
     let path = volume_path(state, &volume.name);
     if now { trash::take_aside(state, id, &path) } else { trash::take_in(state, id, &path, volume.name.as_str()) }
+}
+
+/// Ends a removal by what is on the disk: moved or still there. None when the volume is gone.
+pub(crate) fn end(state: &State, volume: &VolumeRow, id: Id) -> Result<Option<VolumeRow>, Error> {
+    let path = volume_path(state, &volume.name);
+    for (moved, now) in [(trash::aside_path(state, id), true), (trash::path(state, id), false)] {
+        if is_there(&moved)? {
+            durable::sync_parents(&path, &moved)?;
+            finish(state, volume.clone(), id, now)?;
+            return Ok(None);
+        }
+    }
+    if !is_there(&path)? {
+        state.write(|tx| tx.volumes().delete(volume.name.as_str()))?;
+        return Ok(None);
+    }
+    let ready = VolumeRow { phase: VolumePhase::Ready, ..volume.clone() };
+    state.write(|tx| tx.volumes().put(&ready))?;
+    Ok(Some(ready))
 }
 
 /// The last transaction: the volume is gone, and the trash has it.

@@ -61,6 +61,15 @@ pub(crate) fn volumes_path(state: &State) -> PathBuf {
     state.root().join("volumes")
 }
 
+/// Whether anything lies at a path. Only ENOENT says no: a disk that fails isn't one that is empty.
+pub(crate) fn is_there(path: &Path) -> Result<bool, Error> {
+    match rustix::fs::lstat(path) {
+        Ok(_) => Ok(true),
+        Err(rustix::io::Errno::NOENT) => Ok(false),
+        Err(error) => Err(Error::io("stat", path, error)),
+    }
+}
+
 /// Whether a volume with this row is there for others. One that is being made isn't yet, one that is being removed
 /// isn't any more.
 pub(crate) fn is_visible(row: &VolumeRow) -> bool {

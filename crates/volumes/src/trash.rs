@@ -4,7 +4,7 @@
 //! either here or there. What is deleted for good is marked in its row first: nothing half deleted can be restored.
 
 use crate::recover::settle;
-use crate::store::{volume_path, volumes_path};
+use crate::store::{is_there, volume_path, volumes_path};
 use crate::{Error, crash};
 use orlop_model::{Id, VolumeName};
 use orlop_state::rows::trash::TrashContent;
@@ -30,6 +30,9 @@ pub(crate) fn aside_path(state: &State, id: Id) -> PathBuf {
 ///
 /// For the engine's writable layers too: intent in the container's row, this, then one transaction that deletes the
 /// row and inserts the [`TrashRow`].
+///
+/// # Errors
+/// Also when all is moved and only the sync of it failed: whoever goes on looks where the directory is.
 pub fn take_in(state: &State, id: Id, from: &Path, what: &str) -> Result<(), Error> {
     let trash = make_ready(state)?;
     let moved = match durable::rename_new(from, &path(state, id)) {
@@ -41,7 +44,8 @@ pub fn take_in(state: &State, id: Id, from: &Path, what: &str) -> Result<(), Err
     };
     moved.map_err(|error| {
         if error.is(Errno::XDEV) { Error::TrashElsewhere { name: what.to_owned(), trash } } else { error.into() }
-    })
+    })?;
+    crash::failure("trash: sync")
 }
 
 /// Makes the trash itself, which has to be there before the disk is full.
@@ -98,10 +102,13 @@ pub(crate) fn delete(state: &State, id: Id) -> Result<Option<u64>, Error> {
     }
     let mut bytes = 0;
     for path in [path(state, id), aside_path(state, id)] {
-        if let Ok(directory) = open_directory(&path) {
-            bytes += tree_usage(directory)?.allocated;
-            remove_tree(&path)?;
+        match open_directory(&path) {
+            Ok(directory) => bytes += tree_usage(directory)?.allocated,
+            Err(error) if error.is(Errno::NOENT) => continue,
+            // Its row stays, and with it the knowledge that something lies there.
+            Err(error) => return Err(error.into()),
         }
+        remove_tree(&path)?;
     }
     crash::point("empty: deleted");
     state.write(|tx| tx.trash().delete(&id.hex()))?;
@@ -151,7 +158,8 @@ pub fn restore(state: &State, name_or_id: &str) -> Result<VolumeRow, Error> {
     })?;
     crash::point("restore: intent");
     if let Err(error) = move_back(state, &name, id) {
-        state.write(|tx| tx.volumes().delete(name.as_str()))?;
+        // The move may be done, and only the sync of it have failed. If this fails too, the intent stays.
+        let _ = end_restore(state, &volume, id);
         return Err(error);
     }
     crash::point("restore: moved");
@@ -165,10 +173,28 @@ fn move_back(state: &State, name: &VolumeName, id: Id) -> Result<(), Error> {
     let target = volume_path(state, name);
     durable::rename_new(&path(state, id), &target).map_err(|error| {
         if error.is(Errno::EXIST) { Error::Stray { name: name.clone(), path: target.clone() } } else { error.into() }
-    })
+    })?;
+    crash::failure("restore: sync")
 }
 
-pub(crate) fn finish_restore(state: &State, volume: &VolumeRow, id: Id) -> Result<(), Error> {
+/// Ends a restoration by what is on the disk: moved, or still in the trash.
+pub(crate) fn end_restore(state: &State, volume: &VolumeRow, id: Id) -> Result<(), Error> {
+    let (from, to) = (path(state, id), volume_path(state, &volume.name));
+    if !is_there(&from)? && is_there(&to)? {
+        durable::sync_parents(&from, &to)?;
+        return finish_restore(state, volume, id);
+    }
+    // One that somebody deleted by hand meanwhile stays listed; emptying the trash forgets it.
+    state.write(|tx| tx.volumes().delete(volume.name.as_str()))?;
+    Ok(())
+}
+
+/// Whether an item is listed, to be restored or to be deleted.
+pub(crate) fn has(state: &State, id: Id) -> Result<bool, Error> {
+    Ok(state.read(|tx| tx.trash().get(&id.hex()))?.is_some())
+}
+
+fn finish_restore(state: &State, volume: &VolumeRow, id: Id) -> Result<(), Error> {
     let volume = VolumeRow { phase: VolumePhase::Ready, ..volume.clone() };
     state.write(|tx| {
         tx.volumes().put(&volume)?;

@@ -181,11 +181,31 @@ fn a_first_use_is_complete_or_absent() {
     }
 }
 
+/// Content whose root has several entries.
+fn make_wide_content() -> tempfile::TempDir {
+    let content = make_content();
+    for name in ["one", "two", "three"] {
+        std::fs::write(content.path().join(name), b"image").unwrap();
+    }
+    content
+}
+
+fn is_whole_and_wide(data: &Path) -> bool {
+    names(data) == ["a", "one", "three", "two"] && is_whole(data)
+}
+
 #[test]
-fn a_first_use_in_place_is_cleaned_by_its_list() {
-    for at in ["initialise: intent", "initialise: listed", "initialise: copied", "initialise: filled"] {
-        for reboot in [false, true] {
-            let (world, content) = (World::new(), make_content());
+fn a_first_use_in_place_is_complete_or_absent_and_takes_nothing_from_others() {
+    for (at, filled) in [
+        ("initialise: intent", false),
+        ("initialise: copied", false),
+        ("initialise: synced", false),
+        ("initialise: whole", true),
+        ("initialise: moved one", true),
+        ("initialise: filled", true),
+    ] {
+        for (reboot, written) in [(false, false), (true, false), (false, true), (true, true)] {
+            let (world, content) = (World::new(), make_wide_content());
             let device = tempfile::tempdir_in("/var/tmp").unwrap();
             let path = device.path().to_str().unwrap();
             world.create_with("data", &[("type", "none"), ("o", "bind"), ("device", path)]).unwrap();
@@ -197,19 +217,24 @@ fn a_first_use_in_place_is_cleaned_by_its_list() {
             if reboot {
                 let _ = rustix::mount::unmount(world.data("data"), rustix::mount::UnmountFlags::DETACH);
             }
-            // Somebody else's file stays, and so do the directories above it.
-            let partial = device.path().join("a").exists() && !at.ends_with("filled");
-            if partial {
-                std::fs::write(device.path().join("a/b/foreign"), b"mine").unwrap();
+            // A program that had the volume all the time: it edits what it finds, and makes what it doesn't.
+            if written {
+                std::fs::create_dir_all(device.path().join("a")).unwrap();
+                std::fs::write(device.path().join("a/program"), b"mine").unwrap();
+                std::fs::write(device.path().join("one"), b"mine").unwrap();
             }
             recover(&world.state).unwrap();
             world.check();
             assert!(get(&world.state, &name("data")).unwrap().mounted_for.is_empty());
-            if partial {
-                assert_eq!(names(&device.path().join("a")), ["b"], "{at}");
-                assert_eq!(std::fs::read(device.path().join("a/b/foreign")).unwrap(), b"mine");
-            } else {
-                assert!(names(device.path()).is_empty() || is_whole(device.path()), "{at}");
+            match (filled, written) {
+                (false, false) => assert!(names(device.path()).is_empty(), "{at}"),
+                (false, true) => assert_eq!(names(device.path()), ["a", "one"], "{at}"),
+                (true, false) => assert!(is_whole_and_wide(device.path()), "{at}"),
+                (true, true) => assert_eq!(names(device.path()), ["a", "one", "three", "two"], "{at}"),
+            }
+            if written {
+                assert_eq!(std::fs::read(device.path().join("a/program")).unwrap(), b"mine", "{at}");
+                assert_eq!(std::fs::read(device.path().join("one")).unwrap(), b"mine", "{at}");
             }
             world.remove("data").unwrap();
             world.check();
@@ -219,20 +244,99 @@ fn a_first_use_in_place_is_cleaned_by_its_list() {
 
 #[test]
 fn a_symlink_put_into_a_half_filled_volume_leads_nowhere() {
-    let (world, content) = (World::new(), make_content());
-    let (device, outside) = (tempfile::tempdir_in("/var/tmp").unwrap(), tempfile::tempdir_in("/var/tmp").unwrap());
-    std::fs::write(outside.path().join("file-1"), b"host").unwrap();
-    let path = device.path().to_str().unwrap();
-    world.create_with("data", &[("type", "none"), ("o", "bind"), ("device", path)]).unwrap();
-    let probe = command(world.path(), content.path(), "initialise", "initialise: copied").output().unwrap();
-    if probe.status.signal() != Some(9) {
-        return say("skipped: can't bind here");
+    for at in ["initialise: copied", "initialise: whole"] {
+        let (world, content) = (World::new(), make_wide_content());
+        let (device, outside) = (tempfile::tempdir_in("/var/tmp").unwrap(), tempfile::tempdir_in("/var/tmp").unwrap());
+        std::fs::write(outside.path().join("one"), b"host").unwrap();
+        let path = device.path().to_str().unwrap();
+        world.create_with("data", &[("type", "none"), ("o", "bind"), ("device", path)]).unwrap();
+        let probe = command(world.path(), content.path(), "initialise", at).output().unwrap();
+        if probe.status.signal() != Some(9) {
+            return say("skipped: can't bind here");
+        }
+        let staging = device.path().join(&names(device.path())[0]);
+        std::fs::rename(&staging, device.path().join("moved")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), &staging).unwrap();
+        recover(&world.state).unwrap();
+        world.check();
+        assert_eq!(names(outside.path()), ["one"]);
+        assert_eq!(std::fs::read(outside.path().join("one")).unwrap(), b"host");
     }
-    std::fs::rename(device.path().join("a"), device.path().join("moved")).unwrap();
-    std::os::unix::fs::symlink(outside.path(), device.path().join("a")).unwrap();
-    recover(&world.state).unwrap();
-    assert_eq!(std::fs::read(outside.path().join("file-1")).unwrap(), b"host");
-    world.check();
+}
+
+#[test]
+fn what_somebody_put_into_a_half_made_volume_stays() {
+    for at in ["create: directory", "create: half", "create: directories"] {
+        let world = World::new();
+        kill(&world, Path::new("/nowhere"), "create", at);
+        std::fs::create_dir_all(world.data("data").join("backup")).unwrap();
+        std::fs::write(world.data("data").join("backup/file"), b"precious").unwrap();
+        assert!(!world.create("data").created, "{at}");
+        assert_eq!(std::fs::read(world.data("data").join("backup/file")).unwrap(), b"precious", "{at}");
+        world.check();
+    }
+}
+
+#[test]
+fn a_move_that_was_done_but_not_synced_counts_as_done() {
+    for (verb, at, there) in [("remove", "trash: sync", false), ("restore", "restore: sync", true)] {
+        let world = World::new();
+        world.create("data");
+        std::fs::write(world.data("data").join("file"), b"content").unwrap();
+        if verb == "restore" {
+            world.remove("data").unwrap();
+        }
+        crash::fail_at(at);
+        let error = match verb {
+            "remove" => world.remove("data").unwrap_err(),
+            _ => trash::restore(&world.state, "data").unwrap_err(),
+        };
+        assert!(error.is(rustix::io::Errno::IO), "{error}");
+        world.check();
+        assert_eq!(get(&world.state, &name("data")).is_ok(), there, "{verb}");
+        assert_eq!(trash::list(&world.state).unwrap().len(), usize::from(!there), "{verb}");
+        if !there {
+            trash::restore(&world.state, "data").unwrap();
+        }
+        assert_eq!(std::fs::read(world.data("data").join("file")).unwrap(), b"content");
+    }
+}
+
+#[test]
+fn a_disk_that_does_not_answer_is_not_an_empty_one() {
+    // The directory above as a file or a loop of links: stat answers something else than ENOENT, as a bad disk does.
+    let break_it = |path: &Path| {
+        std::fs::rename(path, path.with_extension("aside")).unwrap();
+        std::os::unix::fs::symlink(path.file_name().unwrap(), path).unwrap();
+    };
+    let mend_it = |path: &Path| {
+        std::fs::remove_file(path).unwrap();
+        std::fs::rename(path.with_extension("aside"), path).unwrap();
+    };
+    for (verb, at, there) in [
+        ("remove", "remove: intent", "trash"),
+        ("remove", "remove: moved", "trash"),
+        ("remove", "remove: moved", "volumes"),
+        ("restore", "restore: intent", "trash"),
+        ("restore", "restore: moved", "trash"),
+        ("empty", "empty: marked", "trash"),
+    ] {
+        let world = World::new();
+        world.create("data");
+        std::fs::write(world.data("data").join("file"), b"content").unwrap();
+        if verb != "remove" {
+            world.remove("data").unwrap();
+        }
+        kill(&world, Path::new("/nowhere"), verb, at);
+        let rows = || world.state.read(|tx| Ok::<_, Error>((tx.volumes().list()?, tx.trash().list()?))).unwrap();
+        let before = rows();
+        break_it(&world.path().join(there));
+        recover(&world.state).unwrap_err();
+        assert_eq!(rows(), before, "{verb} {at} {there}");
+        mend_it(&world.path().join(there));
+        recover(&world.state).unwrap();
+        world.check();
+    }
 }
 
 /// Killed at any moment, not only at the points that somebody thought of.

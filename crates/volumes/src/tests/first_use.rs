@@ -71,6 +71,58 @@ fn a_mounted_volume_is_filled_in_place() {
 }
 
 #[test]
+fn a_directory_of_the_host_keeps_its_owner() {
+    let (world, content, bare) = (World::new(), make_content(), tempfile::tempdir_in("/var/tmp").unwrap());
+    std::os::unix::fs::chown(bare.path(), Some(70), Some(71)).unwrap();
+    let device = tempfile::tempdir_in("/var/tmp").unwrap();
+    let path = device.path().to_str().unwrap();
+    world.create_with("bound", &[("type", "none"), ("o", "bind"), ("device", path)]).unwrap();
+    let user = world.container("bound", true);
+    let mounted = match mount(&world.state, &name("bound"), user) {
+        Err(error) => return say(&format!("skipped: {error}")),
+        Ok(mounted) => mounted,
+    };
+    let owner = || {
+        let stat = device.path().metadata().unwrap();
+        (stat.uid(), stat.gid(), stat.mode() & 0o7777)
+    };
+    let before = owner();
+    let opened = |path: &Path| orlop_sys::path::open_directory(path).unwrap();
+    let (bare, content) = (opened(bare.path()), opened(content.path()));
+    let nothing = FirstUseOptions { content: None, target: "/data", no_copy: false, owner: Some((999, 999)) };
+    for options in [nothing, FirstUseOptions { owner: Some((999, 999)), ..first_use_options(&bare) }] {
+        assert_eq!(initialise(&world.state, &mounted, options).unwrap(), FirstUse::Nothing);
+        assert_eq!(owner(), before);
+    }
+    let filled = initialise(&world.state, &mounted, first_use_options(&content)).unwrap();
+    assert!(matches!(filled, FirstUse::Copied(_)) && is_whole(device.path()));
+    assert_eq!(owner(), before);
+    drop(mounted);
+    unmount(&world.state, &name("bound"), user).unwrap();
+    world.check();
+}
+
+#[test]
+fn memory_gets_the_images_root() {
+    let (world, content) = (World::new(), make_content());
+    world.create_with("memory", &[("type", "tmpfs"), ("device", "tmpfs")]).unwrap();
+    let user = world.container("memory", true);
+    let mounted = match mount(&world.state, &name("memory"), user) {
+        Err(error) => return say(&format!("skipped: {error}")),
+        Ok(mounted) => mounted,
+    };
+    let opened = orlop_sys::path::open_directory(content.path()).unwrap();
+    initialise(&world.state, &mounted, first_use_options(&opened)).unwrap();
+    let (stat, expected) = (mounted.path.metadata().unwrap(), content.path().metadata().unwrap());
+    assert_eq!((stat.uid(), stat.gid(), stat.mode() & 0o7777), (70, 71, 0o750));
+    assert_eq!(stat.modified().unwrap(), expected.modified().unwrap());
+    assert_eq!(names(&mounted.path), ["a"]);
+    drop(mounted);
+    unmount(&world.state, &name("memory"), user).unwrap();
+    world.check();
+}
+
+#[test]
 fn what_does_not_fit_in_memory_leaves_it_as_it_was() {
     let (world, content) = (World::new(), make_content());
     std::fs::write(content.path().join("large"), vec![1; 2 << 20]).unwrap();

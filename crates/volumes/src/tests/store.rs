@@ -246,3 +246,15 @@ fn a_trash_on_another_file_system_is_named() {
     remove(&world.state, &name("data"), RemoveVolume { force: false, now: true }).unwrap();
     world.check();
 }
+
+#[test]
+fn a_volume_whose_directory_is_missing_can_be_forgotten() {
+    let world = World::new();
+    world.create("data");
+    std::fs::remove_dir_all(world.path().join("volumes/data")).unwrap();
+    let error = mount(&world.state, &name("data"), Id::random()).map(drop).unwrap_err().to_string();
+    assert!(error.contains("is missing") && error.contains("orlop volume rm data"), "{error}");
+    assert_eq!(world.remove("data").unwrap(), Removal::Deleted(0));
+    world.check();
+    assert!(world.create("data").created);
+}
