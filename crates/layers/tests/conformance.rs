@@ -15,7 +15,7 @@ use std::process::{Child, Command};
 
 type Check = fn(&dyn Driver);
 
-const CHECKS: [(&str, Check); 14] = [
+const CHECKS: [(&str, Check); 15] = [
     ("an image without layers, and with one", few_layers),
     ("whiteouts and opaque directories hide", hiding),
     ("an opaque root hides everything", opaque_root),
