@@ -106,6 +106,11 @@ impl State {
         Ok(FileLock::exclusive(&self.lock_path(kind, name))?)
     }
 
+    /// Waits until nobody holds the lock exclusively.
+    pub fn lock_shared(&self, kind: &str, name: &str) -> Result<FileLock, Error> {
+        Ok(FileLock::shared(&self.lock_path(kind, name))?)
+    }
+
     /// The lock, or None when somebody holds it.
     pub fn try_lock(&self, kind: &str, name: &str) -> Result<Option<FileLock>, Error> {
         Ok(FileLock::try_exclusive(&self.lock_path(kind, name))?)
@@ -422,7 +427,7 @@ mod tests {
         let state = State::open(dir.path()).unwrap();
         put(&state, "one");
         assert!(!state.read(|tx| tx.is_unsettled()).unwrap());
-        let half = VolumeRow { phase: VolumePhase::Creating, ..volume("two") };
+        let half = VolumeRow { phase: VolumePhase::Removing(Id::random()), ..volume("two") };
         state.write(|tx| tx.volumes().put(&half)).unwrap();
         assert!(state.read(|tx| tx.is_unsettled()).unwrap());
         for table in ["volume", "layer"] {

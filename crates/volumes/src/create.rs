@@ -1,16 +1,23 @@
 //! Making a volume.
+//!
+//! The directory is made whole aside, renamed to the volume's name, and then one transaction makes it a volume. A crash
+//! before that leaves a directory without a row that holds nothing but what is written here; whoever creates the name
+//! next takes it away, and so does [`crate::recover`].
 
 use crate::driver::driver_of;
 use crate::recover::settle;
-use crate::store::{is_there, is_visible, volume_path, volumes_path, write_record};
+use crate::store::{is_there, is_visible, volume_path, volumes_path};
+use crate::store::{read_record, write_record};
 use crate::{Error, crash, trash};
-use orlop_model::{Timestamp, VolumeName};
+use orlop_model::{Id, Timestamp, VolumeName};
 use orlop_state::rows::volume::{VolumeOrigin, VolumePhase};
 use orlop_state::{State, VolumeRow};
 use orlop_sys::durable;
 use rustix::fs::{AtFlags, CWD};
 use rustix::io::Errno;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// The label that Docker gives to a volume without a name of its own.
@@ -93,69 +100,128 @@ fn existing(volume: VolumeRow, request: &CreateVolume) -> Result<Created, Error>
     Ok(Created { volume, created: false })
 }
 
-/// Makes the directory between two transactions; nothing stays of it when something fails.
+/// Held shared by whoever has a directory aside, so that leftovers are known by the lock being free.
+const MAKING: &str = ".creating";
+
+/// How the names of directories aside begin; no volume's name begins with a dot.
+const ASIDE: &str = ".creating-";
+
+/// Makes the directory and the row; nothing stays of it when something fails. The caller holds the volume's lock.
 fn make(state: &State, volume: &VolumeRow) -> Result<(), Error> {
-    let path = volume_path(state, &volume.name);
-    durable::make_directory(&volumes_path(state), 0o701)?;
+    let (volumes, path) = (volumes_path(state), volume_path(state, &volume.name));
+    durable::make_directory(&volumes, 0o701)?;
     trash::make_ready(state)?;
-    if is_there(&path)? {
+    if is_there(&path)? && !(leftover(&path, &volume.name)?.is_some() && remove_empty(&path)?) {
         return Err(Error::Stray { name: volume.name.clone(), path });
     }
-    // From here on what lies at the path is ours, also for whoever finds this intent after a crash.
-    let intent = VolumeRow { phase: VolumePhase::Creating, ..volume.clone() };
-    state.write(|tx| tx.volumes().insert(&intent))?;
-    crash::point("create: intent");
-    let made = make_directories(state, volume).and_then(|()| {
-        crash::point("create: directories");
-        Ok(state.write(|tx| tx.volumes().put(volume))?)
-    });
-    match made {
-        Ok(()) => Ok(()),
-        // Somebody put it there this very moment; it is not ours to remove.
-        Err(error @ Error::Stray { .. }) => {
-            state.write(|tx| tx.volumes().delete(volume.name.as_str()))?;
-            Err(error)
+    let _making = state.lock_shared("volume", MAKING)?;
+    let aside = volumes.join(format!("{ASIDE}{}", Id::random()));
+    let made = make_aside(&aside, volume)
+        .and_then(|()| move_in(&aside, &path, volume))
+        .and_then(|()| Ok(state.write(|tx| tx.volumes().insert(volume))?));
+    if let Err(error) = made {
+        // The first failure is the one to tell; what stays when this fails too is found by the next verb.
+        let _ = remove_empty(&aside);
+        if !matches!(error, Error::Stray { .. }) && matches!(row(state, &volume.name), Ok(None)) {
+            let _ = remove_empty(&path);
         }
-        Err(error) => {
-            // The first failure is the one to tell; if this fails too, the intent stays and the next verb tries again.
-            let _ = undo(state, volume);
-            Err(error)
-        }
+        return Err(error);
     }
+    Ok(())
 }
 
-fn make_directories(state: &State, volume: &VolumeRow) -> Result<(), Error> {
-    let path = volume_path(state, &volume.name);
-    rustix::fs::mkdir(&path, rustix::fs::Mode::RWXU).map_err(|error| match error {
-        Errno::EXIST => Error::Stray { name: volume.name.clone(), path: path.clone() },
-        error => Error::io("create directory", &path, error),
-    })?;
-    crash::point("create: directory");
-    rustix::fs::chmod(&path, rustix::fs::Mode::from_raw_mode(0o701))
-        .map_err(|error| Error::io("chmod", &path, error))?;
-    durable::make_directory(&path.join("_data"), 0o755)?;
+fn row(state: &State, name: &VolumeName) -> Result<Option<VolumeRow>, Error> {
+    Ok(state.read(|tx| tx.volumes().get(name.as_str()))?)
+}
+
+fn make_aside(aside: &Path, volume: &VolumeRow) -> Result<(), Error> {
+    durable::make_directory(aside, 0o701)?;
+    durable::make_directory(&aside.join("_data"), 0o755)?;
     crash::point("create: half");
     // Also syncs the directory, and with it the name of `_data`.
-    write_record(&path, volume)?;
-    Ok(durable::sync_parent(&path)?)
+    write_record(aside, volume)?;
+    crash::point("create: aside");
+    Ok(())
 }
 
-/// Takes back a creation that nobody was told of; finishes it when somebody has put something into it meanwhile.
-pub(crate) fn undo(state: &State, volume: &VolumeRow) -> Result<(), Error> {
-    let path = volume_path(state, &volume.name);
-    if !remove_empty(&path)? {
-        let ready = VolumeRow { phase: VolumePhase::Ready, ..volume.clone() };
-        durable::make_directory(&path.join("_data"), 0o755)?;
-        write_record(&path, &ready)?;
-        durable::sync_parent(&path)?;
-        state.write(|tx| tx.volumes().put(&ready))?;
-        return Ok(());
+fn move_in(aside: &Path, path: &Path, volume: &VolumeRow) -> Result<(), Error> {
+    durable::rename_new(aside, path).map_err(|error| match error.is(Errno::EXIST) {
+        // Somebody put it there this very moment; it is not ours to remove.
+        true => Error::Stray { name: volume.name.clone(), path: path.to_owned() },
+        false => error.into(),
+    })?;
+    crash::point("create: moved");
+    crash::failure("create: sync")
+}
+
+/// Removes what killed creations have left; `known` are the rows. Returns how many directories it was.
+pub(crate) fn remove_leftovers(state: &State, known: &[VolumeRow]) -> Result<usize, Error> {
+    let volumes = volumes_path(state);
+    let read = |error| Error::io("read", &volumes, error);
+    let entries = match std::fs::read_dir(&volumes) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        entries => entries.map_err(read)?,
+    };
+    let known: BTreeSet<&str> = known.iter().map(|row| row.name.as_str()).collect();
+    let (mut aside, mut removed) = (Vec::new(), 0);
+    for entry in entries {
+        let name = entry.map_err(read)?.file_name();
+        let Some(name) = name.to_str().filter(|name| !known.contains(name)) else { continue };
+        if name.starts_with(ASIDE) {
+            aside.push(volumes.join(name));
+        } else if let Ok(name) = name.parse::<VolumeName>() {
+            removed += usize::from(remove_unknown(state, &name)?);
+        }
     }
-    if path.parent().map(is_there).transpose()?.unwrap_or(false) {
-        durable::sync_parent(&path)?;
+    // Held: somebody is making one of them.
+    if !aside.is_empty()
+        && let Some(_making) = state.try_lock("volume", MAKING)?
+    {
+        for path in aside {
+            removed += usize::from(remove_empty(&path)?);
+        }
     }
-    state.write(|tx| tx.volumes().delete(volume.name.as_str()))?;
-    Ok(())
+    Ok(removed)
+}
+
+/// Removes a directory without a row when a killed creation has left it. One whose record says more than a name may
+/// also be a volume that a database from a backup doesn't know: it stays until somebody creates that name.
+fn remove_unknown(state: &State, name: &VolumeName) -> Result<bool, Error> {
+    let path = volume_path(state, name);
+    let says_nothing =
+        |record: &VolumeRow| record.options.is_empty() && record.labels.keys().all(|key| key == ANONYMOUS);
+    // Looked at before the lock as well, which would leave a file for each stray directory.
+    if !leftover(&path, name)?.is_some_and(|record| says_nothing(&record)) {
+        return Ok(false);
+    }
+    let Some(lock) = state.try_lock("volume", name.as_str())? else { return Ok(false) };
+    if row(state, name)?.is_some() || leftover(&path, name)?.is_none() {
+        return Ok(false);
+    }
+    let removed = remove_empty(&path)?;
+    lock.remove();
+    Ok(removed)
+}
+
+/// The record of a directory that holds what a creation makes and nothing else; None for anything else.
+fn leftover(path: &Path, name: &VolumeName) -> Result<Option<VolumeRow>, Error> {
+    let listed = |path: &Path| -> Result<Option<BTreeSet<OsString>>, Error> {
+        match std::fs::read_dir(path) {
+            Ok(entries) => Ok(Some(
+                entries
+                    .map(|entry| Ok(entry?.file_name()))
+                    .collect::<std::io::Result<_>>()
+                    .map_err(|error| Error::io("read", path, error))?,
+            )),
+            Err(error) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) => Ok(None),
+            Err(error) => Err(Error::io("read", path, error)),
+        }
+    };
+    let is_made_here = listed(path)?.is_some_and(|names| names.iter().eq(["_data", "volume.json"]));
+    if !is_made_here || listed(&path.join("_data"))?.is_none_or(|names| !names.is_empty()) {
+        return Ok(None);
+    }
+    Ok(read_record(path)?.filter(|record| record.name == *name))
 }
 
 /// Removes a volume's directory; false when it holds anything but what this file has made.
@@ -169,7 +235,7 @@ fn remove_empty(path: &Path) -> Result<bool, Error> {
     ] {
         match rustix::fs::unlinkat(CWD, &path, flags) {
             Ok(()) | Err(Errno::NOENT) => {}
-            Err(Errno::NOTEMPTY | Errno::EXIST) => return Ok(false),
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY) => return Ok(false),
             Err(error) => return Err(Error::io("remove", &path, error)),
         }
     }

@@ -5,6 +5,7 @@
 //! volumes/NAME/volume.json       what the row can be rebuilt from
 //! volumes/NAME/.filling-ID       content of an image on its way to become `_data`
 //! volumes/NAME/_data/.orlop-filling-ID, .orlop-filled-ID  the same inside of a `_data` that is mounted
+//! volumes/.creating-ID           a volume that is being made
 //! trash/ID                       a removed volume's whole directory, or a container's writable layer
 //! volumes/.emptying-ID           a volume that is deleted for good without the trash
 //! ```

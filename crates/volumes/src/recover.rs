@@ -7,10 +7,11 @@ use orlop_state::rows::volume::VolumePhase;
 use orlop_state::{State, VolumeRow};
 
 /// Settles every intent whose lock is free, ends mounts whose containers are gone, and goes on deleting what was being
-/// deleted. Returns how many things were settled. Cheap when there is nothing to do: one read.
+/// deleted. Returns how many things were settled. Cheap when there is nothing to do: one read, and one of the names in
+/// `volumes/`.
 pub fn recover(state: &State) -> Result<usize, Error> {
     let (volumes, mut trash) = state.read(|tx| Ok::<_, Error>((tx.volumes().list()?, tx.trash().list()?)))?;
-    let mut settled = 0;
+    let mut settled = create::remove_leftovers(state, &volumes)?;
     for volume in volumes {
         if volume.phase == VolumePhase::Ready && volume.mounted_for.is_empty() {
             continue;
@@ -40,7 +41,6 @@ pub(crate) fn settle(state: &State, name: &VolumeName) -> Result<Option<VolumeRo
     match volume.phase {
         VolumePhase::Ready => return Ok(Some(volume)),
         // Nobody was told of it, and nobody can have written into it.
-        VolumePhase::Creating => create::undo(state, &volume)?,
         VolumePhase::Initialising(id) => first_use::undo(state, &volume, id)?,
         VolumePhase::Removing(id) => {
             let moved = is_there(&trash::aside_path(state, id))? || is_there(&trash::path(state, id))?;

@@ -70,12 +70,12 @@ pub(crate) fn is_there(path: &Path) -> Result<bool, Error> {
     }
 }
 
-/// Whether a volume with this row is there for others. One that is being made isn't yet, one that is being removed
-/// isn't any more.
+/// Whether a volume with this row is there for others. One that comes back isn't yet, one that is being removed isn't
+/// any more.
 pub(crate) fn is_visible(row: &VolumeRow) -> bool {
     match row.phase {
         VolumePhase::Ready | VolumePhase::Initialising(_) => true,
-        VolumePhase::Creating | VolumePhase::Removing(_) | VolumePhase::Restoring(_) => false,
+        VolumePhase::Removing(_) | VolumePhase::Restoring(_) => false,
     }
 }
 
@@ -154,4 +154,11 @@ pub(crate) fn write_record(directory: &Path, row: &VolumeRow) -> Result<(), Erro
     let mut json = serde_json::to_vec_pretty(&record).map_err(|error| Error::io("write", directory, error))?;
     json.push(b'\n');
     Ok(orlop_sys::durable::write_file(&directory.join("volume.json"), &json, 0o600)?)
+}
+
+/// What `volume.json` in a directory says; None when it isn't there or isn't one.
+pub(crate) fn read_record(directory: &Path) -> Result<Option<VolumeRow>, Error> {
+    let opened = open_directory(directory)?;
+    let bytes = orlop_sys::path::read_in_root(&opened, Path::new("volume.json"), 1 << 20)?;
+    Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }

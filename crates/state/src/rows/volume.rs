@@ -44,8 +44,6 @@ pub struct VolumeOrigin {
 /// A volume's life. Everything but Ready is an intent, finished or undone by whoever finds the volume's lock free.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VolumePhase {
-    /// Its directory is being made.
-    Creating,
     /// In use or ready to be used.
     Ready,
     /// The image's content is being copied in, under names that hold this id.

@@ -100,9 +100,9 @@ fn create_and_remove_and_restore_and_empty() {
     let nothing = Path::new("/nowhere");
     // The verb, where it is killed, whether the volume is there afterwards, and how many things are in the trash.
     for (verb, at, there, trashed) in [
-        ("create", "create: intent", false, 0),
         ("create", "create: half", false, 0),
-        ("create", "create: directories", false, 0),
+        ("create", "create: aside", false, 0),
+        ("create", "create: moved", false, 0),
         ("remove", "remove: intent", false, 1),
         ("remove", "remove: moved", false, 1),
         ("remove-now", "remove: intent", false, 1),
@@ -141,7 +141,7 @@ fn create_and_remove_and_restore_and_empty() {
 #[test]
 fn the_next_verb_settles_what_it_meets() {
     for (verb, at, next) in [
-        ("create", "create: half", "create"),
+        ("create", "create: moved", "create"),
         ("remove", "remove: moved", "create"),
         ("remove", "remove: intent", "restore"),
         ("restore", "restore: moved", "remove"),
@@ -266,15 +266,71 @@ fn a_symlink_put_into_a_half_filled_volume_leads_nowhere() {
 
 #[test]
 fn what_somebody_put_into_a_half_made_volume_stays() {
-    for at in ["create: directory", "create: half", "create: directories"] {
+    for at in ["create: half", "create: aside", "create: moved"] {
         let world = World::new();
         kill(&world, Path::new("/nowhere"), "create", at);
         std::fs::create_dir_all(world.data("data").join("backup")).unwrap();
         std::fs::write(world.data("data").join("backup/file"), b"precious").unwrap();
-        assert!(!world.create("data").created, "{at}");
+        recover(&world.state).unwrap();
+        let error = create(&world.state, request("data", &[])).unwrap_err();
+        assert!(matches!(error, Error::Stray { .. }), "{error}");
         assert_eq!(std::fs::read(world.data("data").join("backup/file")).unwrap(), b"precious", "{at}");
-        world.check();
+        assert_eq!(names(&world.path().join("volumes")), ["data"]);
     }
+}
+
+#[test]
+fn a_directory_without_a_row_goes_only_when_it_says_nothing() {
+    // What the record says, what else lies there, and whether it stays.
+    let options = [("type", "tmpfs"), ("device", "tmpfs")];
+    for (options, file, stays) in [
+        (&[][..], None, false),
+        (&options[..], None, true),
+        (&[][..], Some("_data/file"), true),
+        (&[][..], Some("file"), true),
+    ] {
+        let world = World::new();
+        world.create_with("data", options).unwrap();
+        world.state.write(|tx| tx.volumes().delete("data")).unwrap();
+        if let Some(file) = file {
+            std::fs::write(world.path().join("volumes/data").join(file), b"mine").unwrap();
+        }
+        recover(&world.state).unwrap();
+        assert_eq!(names(&world.path().join("volumes")).len(), usize::from(stays), "{options:?} {file:?}");
+        // Whoever creates it has a new one, unless somebody's file is in the way.
+        assert_eq!(create(&world.state, request("data", &[])).is_ok(), file.is_none(), "{options:?} {file:?}");
+        if let Some(file) = file {
+            assert_eq!(std::fs::read(world.path().join("volumes/data").join(file)).unwrap(), b"mine");
+        }
+    }
+    // Another volume's directory under this name is none of ours.
+    let world = World::new();
+    world.create("other");
+    std::fs::rename(world.path().join("volumes/other"), world.path().join("volumes/data")).unwrap();
+    assert!(matches!(create(&world.state, request("data", &[])), Err(Error::Stray { .. })));
+}
+
+#[test]
+fn a_creation_that_fails_leaves_nothing() {
+    let world = World::new();
+    crash::fail_at("create: sync");
+    assert!(create(&world.state, request("data", &[])).is_err());
+    world.check();
+    assert_eq!(names(&world.path().join("volumes")).len(), 0);
+}
+
+#[test]
+fn a_volume_that_is_being_made_is_no_leftover() {
+    let world = World::new();
+    world.create("data");
+    let aside = world.path().join("volumes/.creating-x");
+    std::fs::create_dir(&aside).unwrap();
+    let held = world.state.lock_shared("volume", ".creating").unwrap();
+    assert_eq!(recover(&world.state).unwrap(), 0);
+    assert!(aside.exists());
+    drop(held);
+    assert_eq!(recover(&world.state).unwrap(), 1);
+    assert!(!aside.exists());
 }
 
 #[test]
