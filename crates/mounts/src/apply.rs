@@ -80,27 +80,6 @@ pub fn release(state: &State, mounts: &[ResolvedMount], container: Id, run_dir: 
     Ok(())
 }
 
-/// The containers that something is mounted for below `directory` (`/run/orlop/mounts`): by its entries, and by the
-/// mounts that the kernel lists there.
-pub fn applied_containers(directory: &Path) -> Result<BTreeSet<String>, Error> {
-    let io = |error| orlop_sys::Error::io("read", directory, error);
-    let mut containers = BTreeSet::new();
-    match std::fs::read_dir(directory) {
-        Ok(entries) => {
-            for entry in entries {
-                containers.insert(entry.map_err(io)?.file_name().to_string_lossy().into_owned());
-            }
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(io(error).into()),
-    }
-    for mount in kernel::mount_info()? {
-        let below = mount.mount_point.strip_prefix(directory).ok().and_then(|rest| rest.iter().next());
-        containers.extend(below.map(|container| container.to_string_lossy().into_owned()));
-    }
-    Ok(containers)
-}
-
 fn apply_all(state: &State, mounts: &[ResolvedMount], place: &Place<'_>) -> Result<Vec<AppliedMount>, Error> {
     let mut ordered: Vec<&ResolvedMount> = mounts.iter().collect();
     ordered.sort_by_key(|mount| mount.target.split('/').count());

@@ -20,8 +20,8 @@ mod resolved;
 mod source;
 mod tmpfs;
 
-pub use apply::{AppliedKind, AppliedMount, Place, applied_containers, apply, release};
+pub use apply::{AppliedKind, AppliedMount, Place, apply, release};
 pub use error::Error;
-pub use lookup::{Entry, entry_in_root};
+pub use lookup::Entry;
 pub use resolve::{Inherited, LookAtImage, Request, Resolved, resolve};
 pub use resolved::{MountPoint, Origin, ResolvedKind, ResolvedMount, ResolvedVolume};

@@ -18,12 +18,8 @@ pub enum Entry {
     Directory,
 }
 
-/// What lies at `path` for a program whose root is `root`. Symlinks are followed, never out of the root.
-pub fn entry_in_root(root: impl AsFd, path: &str) -> Result<Entry, Error> {
-    Ok(open_entry(root, path)?.0)
-}
-
-/// The same, with a descriptor (O_PATH) of what was found.
+/// What lies at `path` for a program whose root is `root`, with a descriptor (O_PATH) of it. Symlinks are followed,
+/// never out of the root.
 pub(crate) fn open_entry(root: impl AsFd, path: &str) -> Result<(Entry, Option<OwnedFd>), Error> {
     let path = Path::new(path);
     let fd = match open_in_root(root, path, OFlags::PATH) {

@@ -22,7 +22,7 @@ pub struct Request<'a> {
     pub image_volumes: &'a [String],
     /// The container, for which anonymous volumes are made, and the image as the user named it.
     pub origin: &'a VolumeOrigin,
-    /// Looks at a path of the image, where the caller can do that already ([`entry_in_root`](crate::entry_in_root)).
+    /// Looks at a path of the image, where the caller can do that already.
     /// Without it, what it would refuse is refused by [`apply`](crate::apply()), and there are no warnings.
     pub image_entry: Option<&'a LookAtImage<'a>>,
 }

@@ -69,20 +69,9 @@ pub fn attach(mount: impl AsFd, target: &Path) -> Result<(), Error> {
         .map_err(|error| Error::io("move_mount", target, error))
 }
 
-/// Attaches a detached mount on top of what `target` has open, whatever its name is by now.
-pub fn attach_at(mount: impl AsFd, target: impl AsFd) -> Result<(), Error> {
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(mount, "", target, "", flags).map_err(|error| Error::call("move_mount", error))
-}
-
 /// Changes the mount whose root `mount` has open. Changes to a whole tree happen all or none.
 pub fn change(mount: impl AsFd, changes: Changes) -> Result<(), Error> {
     set_attributes(mount, changes).map_err(|error| Error::call("mount_setattr", error))
-}
-
-/// Makes the mount at `path` read-only, whatever it was.
-pub fn remount_read_only(path: &Path, recursive: bool) -> Result<(), Error> {
-    change_at(path, Changes { recursive, read_only: true, ..Changes::NONE })
 }
 
 /// Changes the mount at `path`; EINVAL where `path` isn't the root of a mount.
@@ -119,15 +108,6 @@ pub fn tmpfs<S: AsRef<str>>(source: &str, options: &[S], changes: Changes) -> Re
 /// Whether this kernel's tmpfs knows an option that stands alone (`noswap`: Linux 6.4).
 pub fn tmpfs_has(option: &str) -> bool {
     fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).and_then(|context| fsconfig_set_flag(&context, option)).is_ok()
-}
-
-/// Binds `source` to `target`, both files or both directories, as a private mount of this namespace.
-pub fn bind(source: &Path, target: &Path, recursive: bool, read_only: bool) -> Result<(), Error> {
-    let source_fd = open_path(source, OFlags::empty())?;
-    let mount = clone_tree(source_fd, recursive).map_err(|error| at(error, source))?;
-    change(&mount, Changes { recursive, read_only, propagation: Some(Propagation::Private), ..Changes::NONE })
-        .map_err(|error| at(error, source))?;
-    attach(mount, target)
 }
 
 /// Unmounts what is at `path`. Lazily means: it disappears at once, with all that is mounted below it, and ends when
@@ -320,14 +300,6 @@ fn open_path(path: &Path, flags: OFlags) -> Result<OwnedFd, Error> {
         .map_err(|error| Error::io("open", path, error))
 }
 
-/// Gives an error of a call without a path the path it was about.
-fn at(error: Error, path: &Path) -> Error {
-    match error {
-        Error::Call { call, source } => Error::Io { call, path: path.to_owned(), source },
-        error => error,
-    }
-}
-
 /// `struct mount_attr` of linux/mount.h, in its first and only size.
 #[repr(C)]
 struct MountAttr {
@@ -442,6 +414,12 @@ mod tests {
         assert!(all.iter().any(|namespace| namespace.inode == Some(ours) && !namespace.mounts.is_empty()));
     }
 
+    fn bind(source: &Path, target: &Path, recursive: bool, read_only: bool) -> Result<(), Error> {
+        let clone = clone_tree(open_path(source, OFlags::empty())?, recursive)?;
+        change(&clone, Changes { recursive, read_only, propagation: Some(Propagation::Private), ..Changes::NONE })?;
+        attach(clone, target)
+    }
+
     #[test]
     fn files_and_directories_are_bound_read_only() {
         let Some(world) = World::new() else { return };
@@ -453,7 +431,7 @@ mod tests {
         assert!(fs::write(to.join("file"), "2").is_err());
         fs::write(world.0.path().join("point"), "3").unwrap();
         assert_eq!(fs::read_to_string(from.join("file")).unwrap(), "3");
-        remount_read_only(&world.0.path().join("point"), false).unwrap();
+        change_at(&world.0.path().join("point"), Changes { read_only: true, ..Changes::NONE }).unwrap();
         assert!(fs::write(world.0.path().join("point"), "4").is_err());
         assert!(bind(&from, &world.0.path().join("point"), false, false).is_err());
     }

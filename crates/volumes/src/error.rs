@@ -95,8 +95,8 @@ pub enum Error {
     },
     /// The trash lies on another file system.
     #[error(
-        "remove {name}: {} lies on another file system than the volume, so the volume can't be moved there; \
-         `orlop volume rm --now {name}` deletes it for good", trash.display()
+        "remove {name}: {} lies on another file system, so it can't be moved there and stays; put that directory on the \
+         same file system as what is to be removed", trash.display()
     )]
     TrashElsewhere {
         /// What was to be removed.

@@ -1,6 +1,6 @@
 //! Images and containers that try to lead a mount somewhere else.
 
-use crate::support::{World, source_of};
+use crate::support::{World, bind, source_of};
 use orlop_model::{ErrorKind, Kind};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -87,7 +87,7 @@ fn release_deletes_nothing_even_when_mounts_lie_about() {
     let stray = world.run_dir().join("0");
     fs::create_dir_all(&stray).unwrap();
     for _ in 0..2 {
-        orlop_sys::mount::bind(&world.path("precious"), &stray, true, false).unwrap();
+        bind(&world.path("precious"), &stray);
     }
     let rest = orlop_mounts::release(&world.state, &[], world.container, &world.run_dir());
     assert_eq!(world.mounts(), []);

@@ -3,12 +3,14 @@
 use orlop_model::mount::{MountSpec, parse_mount, parse_tmpfs, parse_volume, parse_volumes_from};
 use orlop_model::{Digest, Id};
 use orlop_mounts::{
-    AppliedKind, AppliedMount, Error, Inherited, LookAtImage, Place, Request, Resolved, ResolvedMount, apply,
-    entry_in_root, release, resolve,
+    AppliedKind, AppliedMount, Entry, Error, Inherited, LookAtImage, Place, Request, Resolved, ResolvedMount, apply,
+    release, resolve,
 };
 use orlop_state::rows::volume::VolumeOrigin;
 use orlop_state::{ContainerRow, State};
-use orlop_sys::mount::{Changes, MountInfo, Propagation, attach, change_at, mount_info, tmpfs, unmount_tree};
+use orlop_sys::mount::{
+    Changes, MountInfo, Propagation, attach, change, change_at, clone_tree, mount_info, tmpfs, unmount_tree,
+};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::AsFd;
@@ -206,4 +208,23 @@ pub fn options_of(mount: &AppliedMount) -> String {
     match &mount.kind {
         AppliedKind::Bind { options, .. } | AppliedKind::Tmpfs { options } => options.join(","),
     }
+}
+
+/// What a test's image has at a path.
+fn entry_in_root(root: impl AsFd, path: &str) -> Result<Entry, Error> {
+    match orlop_sys::path::open_in_root(root, Path::new(path), rustix::fs::OFlags::PATH) {
+        Ok(found) => {
+            let stat = rustix::fs::fstat(found).unwrap();
+            let is_directory = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
+            Ok(if is_directory { Entry::Directory } else { Entry::File })
+        }
+        Err(_) => Ok(Entry::Missing),
+    }
+}
+
+/// A private bind of a directory.
+pub fn bind(source: &Path, target: &Path) {
+    let clone = clone_tree(orlop_sys::path::open_directory(source).unwrap(), true).unwrap();
+    change(&clone, Changes { propagation: Some(Propagation::Private), ..Changes::NONE }).unwrap();
+    attach(clone, target).unwrap();
 }

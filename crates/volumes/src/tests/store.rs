@@ -240,7 +240,7 @@ fn a_trash_on_another_file_system_is_named() {
         return say(&format!("skipped: can't mount a tmpfs: {error}"));
     }
     let error = world.remove("data").unwrap_err().to_string();
-    assert!(error.contains("another file system") && error.contains("--now data"), "{error}");
+    assert!(error.contains("another file system") && error.contains("remove data"), "{error}");
     assert!(world.data("data").exists());
     world.check();
     remove(&world.state, &name("data"), RemoveVolume { force: false, now: true }).unwrap();
