@@ -98,6 +98,9 @@ pub struct Status {
     pub pid_start: u64,
     /// The boot in which it runs.
     pub boot: String,
+    /// The mount namespace that it was started from, where its mounts are; an inode number.
+    #[serde(default)]
+    pub mount_namespace: u64,
     /// The last start.
     pub started: Option<Timestamp>,
     /// The last end.
@@ -142,6 +145,7 @@ impl Status {
             pid: 0,
             pid_start: 0,
             boot: String::new(),
+            mount_namespace: 0,
             started: None,
             finished: None,
             exit_code: 0,

@@ -50,6 +50,9 @@ impl Engine {
             };
             match self.insert(name, origin, request, (&image, &config), &resolved) {
                 Ok((container, lock)) => {
+                    for name in &resolved.created_volumes {
+                        self.emit_volume("create", name, &[("driver", "local")]);
+                    }
                     let Err(error) = self.prepare(&container) else {
                         return Ok(Reserved { container, warnings: resolved.warnings, lock });
                     };
@@ -283,7 +286,7 @@ fn merge(id: Id, request: &CreateRequest, image: &ImageConfig) -> Result<Contain
 }
 
 fn hostname(id: Id, request: &CreateRequest) -> Result<String> {
-    match (&request.hostname, request.network) {
+    match (request.hostname.as_ref().filter(|name| !name.is_empty()), request.network) {
         (Some(_), Network::Host) => {
             Err(Error::Invalid("conflicting options: hostname and the network mode".to_owned()))
         }

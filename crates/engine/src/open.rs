@@ -44,6 +44,7 @@ impl Engine {
         let state = State::open(&roots.data)?;
         let engine = Self { roots, config, state, command, boot: OnceLock::new(), driver: OnceLock::new() };
         engine.make_directories()?;
+        engine.give_up_reserve_when_full();
         engine.tend_cheaply()?;
         Ok(engine)
     }

@@ -3,7 +3,7 @@
 //! next command); the container's lock lets one of them do it.
 
 use crate::container::Phase;
-use crate::{Container, Engine, Result};
+use crate::{Container, Engine, Error, Result};
 use orlop_model::{Id, Timestamp};
 use orlop_runtime::shim::ExitRecord;
 use orlop_sys::lock::FileLock;
@@ -33,6 +33,11 @@ impl Engine {
 
     pub(crate) fn reap_under(&self, lock: FileLock, id: Id) -> Result<()> {
         match self.settled(id)? {
+            // Its own reaper, which can reach its mounts, waits for this lock.
+            Some(container) if self.needs_reaping(&container) && self.is_elsewhere(&container) => {
+                drop(lock);
+                self.wait_for_reaper(id)?;
+            }
             Some(mut container) if self.needs_reaping(&container) => {
                 self.reap_locked(&mut container)?;
                 if self.row(id)?.is_none() {
@@ -116,6 +121,38 @@ impl Engine {
             // An error says that there is no shim any more; then the record is there now or never.
             Ok(Some(_)) | Err(_) => Ok(read()?.unwrap_or(End::Unknown)),
         }
+    }
+
+    /// Whether the container's mounts are in another mount namespace than this process, out of its reach.
+    fn is_elsewhere(&self, container: &Container) -> bool {
+        let status = &container.details.status;
+        status.boot == self.boot() && ![0, crate::start::own_mount_namespace()].contains(&status.mount_namespace)
+    }
+
+    /// Ends a container that was started from another mount namespace (`unshare -m`, a systemd unit with PrivateTmp):
+    /// only its shim's reaper, which lives there, can unmount what is mounted for it.
+    pub(crate) fn leave_to_its_namespace(&self, container: &Container) -> Result<()> {
+        if container.details.status.phase != Phase::Running || !self.is_elsewhere(container) {
+            return Ok(());
+        }
+        self.kill_hard(container)?;
+        self.wait_for_reaper(container.id)
+    }
+
+    fn wait_for_reaper(&self, id: Id) -> Result<()> {
+        let deadline = std::time::Instant::now() + SHIM_TIMEOUT;
+        while std::time::Instant::now() < deadline {
+            match self.row(id)? {
+                Some(container) if container.details.status.phase == Phase::Running => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                _ => return Ok(()),
+            }
+        }
+        Err(Error::Conflict(format!(
+            "container {} was started from another mount namespace, where its mounts are; reap it there with `orlop system tend`",
+            id.short()
+        )))
     }
 
     /// Whether the row says that a program runs, and none does.

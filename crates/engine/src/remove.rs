@@ -8,7 +8,7 @@ use crate::create::anonymous_volumes;
 use crate::open::remove_directory;
 use crate::{Container, Engine, Error, Result};
 use orlop_model::filter::Filters;
-use orlop_model::{Id, Timestamp, VolumeName};
+use orlop_model::{ContainerName, Id, Timestamp, VolumeName};
 use orlop_state::TrashRow;
 use orlop_state::rows::trash::TrashContent;
 
@@ -25,16 +25,15 @@ impl Engine {
     /// Removes a container; its writable layer goes to the trash.
     pub fn remove(&self, name: &str, request: RemoveRequest) -> Result<()> {
         let found = self.container(name)?;
-        if found.details.status.phase == Phase::Running {
-            if !request.force {
-                return Err(Error::Conflict(format!(
-                    "cannot remove container \"/{}\": container is running: stop the container before removing or force remove",
-                    found.name
-                )));
-            }
-            self.kill_hard(&found)?;
-            self.reap(found.id)?;
+        let running = |name: &ContainerName| {
+            Error::Conflict(format!(
+                "cannot remove container \"/{name}\": container is running: stop the container before removing or force remove"
+            ))
+        };
+        if found.details.status.phase == Phase::Running && !request.force {
+            return Err(running(&found.name));
         }
+        self.leave_to_its_namespace(&found)?;
         let lock = self.state.lock("container", &found.id.hex())?;
         let Some(mut container) = self.settled(found.id)? else {
             lock.remove();
@@ -42,10 +41,17 @@ impl Engine {
             let went_by_itself = request.force && found.details.host.auto_remove;
             return if went_by_itself { Ok(()) } else { Err(Error::NoSuchContainer(name.to_owned())) };
         };
+        // Under the lock, so that nobody starts it again in between.
         if container.details.status.phase == Phase::Running {
-            return Err(Error::Conflict(format!("container {} was started again by another command", container.name)));
+            if !request.force && self.is_alive(&container) {
+                return Err(running(&container.name));
+            }
+            self.kill_hard(&container)?;
+            self.reap_locked(&mut container)?;
         }
-        self.remove_locked(&mut container, request.volumes)?;
+        if self.row(found.id)?.is_some() {
+            self.remove_locked(&mut container, request.volumes)?;
+        }
         lock.remove();
         Ok(())
     }

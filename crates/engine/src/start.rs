@@ -98,6 +98,7 @@ impl Engine {
             status.pid = launched.pid;
             status.pid_start = launched.pid_start;
             status.boot = boot;
+            status.mount_namespace = own_mount_namespace();
             status.started = Some(launched.started_at);
             status.finished = None;
             status.exit_code = 0;
@@ -114,6 +115,15 @@ impl Engine {
     ) -> Result<(Launched, Option<Connection>)> {
         let id = container.id;
         let driver = self.driver()?;
+        let layer = driver.diff(container.writable);
+        if container.details.status.started.is_some() && !layer.is_dir() {
+            return Err(Error::Conflict(format!(
+                "the writable layer of container {} is gone: {} does not exist; what it held can only come from a backup, \
+                 and `orlop rm` removes the container",
+                container.name,
+                layer.display()
+            )));
+        }
         // A power cut may have taken a layer that was made but never used.
         driver.prepare(container.writable, &crate::create::topmost_first(&container.layers))?;
         let root = match container.details.host.auto_remove {
@@ -246,4 +256,9 @@ impl Engine {
     pub fn id_of(&self, name: &str) -> Result<Id> {
         Ok(self.container(name)?.id)
     }
+}
+
+/// Inode number of this process's mount namespace; 0 where the kernel doesn't tell.
+pub(crate) fn own_mount_namespace() -> u64 {
+    rustix::fs::stat("/proc/self/ns/mnt").map_or(0, |stat| stat.st_ino)
 }

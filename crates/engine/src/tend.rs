@@ -43,6 +43,22 @@ impl Engine {
         first
     }
 
+    /// Gives the reserve up when a database on a copying file system couldn't commit without.
+    ///
+    /// On ext4 and XFS a commit writes over blocks that it has; btrfs needs new ones for it.
+    pub(crate) fn give_up_reserve_when_full(&self) {
+        const BTRFS_SUPER_MAGIC: i64 = 0x9123_683e;
+        let Ok(stat) = rustix::fs::statfs(&self.roots.data) else { return };
+        let free = stat.f_bavail.saturating_mul(u64::try_from(stat.f_bsize).unwrap_or(0));
+        if stat.f_type == BTRFS_SUPER_MAGIC
+            && free < RESERVE
+            && std::fs::remove_file(self.roots.data.join("reserve")).is_ok()
+        {
+            // Its blocks are free once that is committed. When it fails, the verb itself says that the disk is full.
+            let _ = durable::sync_file_system(&self.roots.data);
+        }
+    }
+
     /// Makes the file again whose blocks a removal takes when the disk is full, as soon as they can be spared.
     fn restore_reserve(&self) -> Result<()> {
         let path = self.roots.data.join("reserve");
@@ -72,7 +88,10 @@ impl Engine {
     /// A failure here fails no command: whoever needs the very object meets its intent and the reason itself.
     pub(crate) fn tend_cheaply(&self) -> Result<()> {
         let mark = self.roots.run.join("tended");
-        let is_tended = || std::fs::read_to_string(&mark).is_ok_and(|boot| boot == self.boot());
+        // Another data root may come to this run root.
+        let data = rustix::fs::stat(&self.roots.data).map_or((0, 0), |stat| (stat.st_dev, stat.st_ino));
+        let stamp = format!("{} {}:{}\n", self.boot(), data.0, data.1);
+        let is_tended = || std::fs::read_to_string(&mark).is_ok_and(|read| read == stamp);
         if is_tended() {
             if self.state.read(|tx| tx.is_unsettled())? {
                 let _ = self.settle();
@@ -84,7 +103,7 @@ impl Engine {
             // The trash isn't emptied here: right after a boot the clock may be wrong.
             let _ = self.settle();
             let _ = self.restore_reserve();
-            let _ = durable::write_file_volatile(&mark, self.boot().as_bytes(), 0o600);
+            let _ = durable::write_file_volatile(&mark, stamp.as_bytes(), 0o600);
         }
         Ok(())
     }

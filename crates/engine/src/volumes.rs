@@ -102,7 +102,7 @@ impl Engine {
             .collect()
     }
 
-    fn emit_volume(&self, action: &str, name: &VolumeName, attributes: &[(&str, &str)]) {
+    pub(crate) fn emit_volume(&self, action: &str, name: &VolumeName, attributes: &[(&str, &str)]) {
         self.state.emit(&Event::now("volume", action, name, attributes));
     }
 }

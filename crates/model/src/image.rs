@@ -109,8 +109,15 @@ pub struct ContainerDefaults {
 }
 
 /// Go's `struct{}`, which is how Docker writes a set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Empty {}
+
+/// As Go reads it: whatever stands there, null included.
+impl<'de> Deserialize<'de> for Empty {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde::de::IgnoredAny::deserialize(deserializer).map(|_| Self {})
+    }
+}
 
 fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
