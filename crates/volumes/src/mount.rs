@@ -28,7 +28,12 @@ pub fn mount(state: &State, name: &VolumeName, container: Id) -> Result<Mounted,
     let lock = state.lock("volume", name.as_str())?;
     let mut volume = settle(state, name)?.ok_or_else(|| Error::NoSuchVolume(name.clone()))?;
     let path = data_path(state, name);
-    if !path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+    let is_directory = match path.symlink_metadata() {
+        Ok(metadata) => metadata.is_dir(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+        Err(error) => return Err(Error::io("stat", path, error)),
+    };
+    if !is_directory {
         return Err(Error::Missing { name: name.clone(), path });
     }
     let driver = driver_of(&volume)?;
