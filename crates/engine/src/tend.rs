@@ -5,11 +5,17 @@ use crate::container::Phase;
 use crate::open::remove_file;
 use crate::{Container, Engine, Error, Result};
 use orlop_model::Id;
-use orlop_runtime::oci::OciRuntime;
+use orlop_runtime::oci::{OciRuntime, SYSTEM_PATH};
 use orlop_sys::durable;
+use orlop_sys::process::{Spawn, Ties};
+use std::os::fd::AsFd;
+use std::time::Duration;
 
 /// Bytes kept back for a full disk.
 const RESERVE: u64 = 8 << 20;
+
+/// What is under way in living processes looks unsettled as well, and no crowd of commands shall start a crowd of tends.
+const TEND_AT_MOST_EVERY: Duration = Duration::from_secs(2);
 
 impl Engine {
     /// Everything that `tend` does.
@@ -24,23 +30,46 @@ impl Engine {
     /// Finishes or undoes every change that nobody is at, and reaps what has ended unnoticed. One object that fails keeps
     /// no other from it; the first failure is returned.
     fn settle(&self) -> Result<()> {
+        let containers = self.settle_containers();
+        let volumes = orlop_volumes::recover(&self.state).map(drop).map_err(Error::from);
+        let images = orlop_images::recover(self.image_store()?).map(drop).map_err(Error::from);
+        containers.and(volumes).and(images)
+    }
+
+    fn settle_containers(&self) -> Result<()> {
         let mut first = Ok(());
-        let mut go_on = |result: Result<()>| {
-            if first.is_ok() {
-                first = result;
-            }
-        };
         for container in self.state.read(|tx| tx.table::<Container>().list())? {
             let settled = matches!(container.details.status.phase, Phase::Created | Phase::Exited);
             if settled || (container.details.status.phase == Phase::Running && self.is_alive(&container)) {
                 continue;
             }
             let Some(lock) = self.state.try_lock("container", &container.id.hex())? else { continue };
-            go_on(self.reap_under(lock, container.id));
+            first = first.and(self.reap_under(lock, container.id));
         }
-        go_on(orlop_volumes::recover(&self.state).map(drop).map_err(Error::from));
-        go_on(orlop_images::recover(self.image_store()?).map(drop).map_err(Error::from));
         first
+    }
+
+    /// Has another process do what may take long: deleting what a killed command was deleting or unpacking.
+    fn tend_in_background(&self) -> Result<()> {
+        let mark = self.roots.run.join("tending");
+        let age = std::fs::metadata(&mark).ok().and_then(|mark| mark.modified().ok()?.elapsed().ok());
+        if age.is_some_and(|age| age < TEND_AT_MOST_EVERY) {
+            return Ok(());
+        }
+        durable::write_file_volatile(&mark, b"", 0o600)?;
+        let null = std::fs::File::options().read(true).write(true).open("/dev/null");
+        let null = null.map_err(Error::io("open", "/dev/null"))?;
+        let args: Vec<String> = self.command.iter().cloned().chain(["system", "tend"].map(str::to_owned)).collect();
+        let Some(program) = args.first().map(std::path::PathBuf::from) else { return Ok(()) };
+        let spawned = orlop_sys::process::spawn(&Spawn {
+            program: program.clone(),
+            args,
+            env: vec![format!("PATH={SYSTEM_PATH}")],
+            cwd: Some("/".into()),
+            fds: vec![null.as_fd(); 3],
+            ties: Ties::None,
+        });
+        spawned.map(drop).map_err(Error::io("start", program))
     }
 
     /// Gives the reserve up when a database on a copying file system couldn't commit without.
@@ -94,7 +123,8 @@ impl Engine {
         let is_tended = || std::fs::read_to_string(&mark).is_ok_and(|read| read == stamp);
         if is_tended() {
             if self.state.read(|tx| tx.is_unsettled())? {
-                let _ = self.settle();
+                let _ = self.settle_containers();
+                let _ = self.tend_in_background();
             }
             return Ok(());
         }
