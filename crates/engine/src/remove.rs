@@ -85,11 +85,12 @@ impl Engine {
         let directory = self.driver()?.release(container.writable)?;
         let place = orlop_volumes::trash::path(&self.state, trash);
         // A power cut may have taken a layer that was never used; then there is nothing to keep.
-        if directory.symlink_metadata().is_ok() {
+        let look_at = |path: &std::path::Path| path.try_exists().map_err(Error::io("look at", path));
+        if look_at(&directory)? {
             let what = format!("container {}", container.name);
             orlop_volumes::trash::take_in(&self.state, trash, &directory, &what)?;
         }
-        let is_kept = place.try_exists().map_err(Error::io("look at", &place))?;
+        let is_kept = look_at(&place)?;
         remove_directory(&self.container_dir(container.id))?;
         if volumes {
             self.let_go_of_volumes(container)?;

@@ -177,6 +177,9 @@ pub enum Error {
         /// How many.
         count: usize,
     },
+    /// `sha256:…` as a name would be taken for an id.
+    #[error("refusing to create an ambiguous tag using digest algorithm as name: {0}")]
+    DigestAsName(String),
     /// `tag` to a digest.
     #[error("refusing to create a tag with a digest reference")]
     TagDigest,
@@ -270,6 +273,7 @@ impl Kind for Error {
             | Self::Reference { .. }
             | Self::Ambiguous { .. }
             | Self::TagDigest
+            | Self::DigestAsName(_)
             | Self::Platform { .. } => ErrorKind::Invalid,
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::NameInUse { .. } | Self::InUse { .. } | Self::Changed { .. } => ErrorKind::Conflict,

@@ -149,6 +149,7 @@ fn name_image(image: ArchivedImage) -> Result<Named, Error> {
     for name in &image.names {
         let mut parsed = ImageRef::parse(name).map_err(|source| Error::NameInArchive { name: name.clone(), source })?;
         parsed.digest = None;
+        crate::tag::check_name(&parsed)?;
         if parsed.tag.is_some() && !names.contains(&parsed) {
             names.push(parsed);
         }

@@ -294,3 +294,11 @@ fn an_image_with_the_same_layer_twice_can_be_mounted() {
     root.driver.remove(writable).unwrap();
     assert_eq!(found, [true, true]);
 }
+
+#[test]
+fn a_name_that_reads_as_an_id_is_refused() {
+    let root = Root::new();
+    load(&root, &["app"], &["a"], serde_json::json!(null));
+    let name = ImageRef::parse("sha256:abc").unwrap();
+    assert!(matches!(orlop_images::tag(root.store(), "app", &name), Err(orlop_images::Error::DigestAsName(_))));
+}

@@ -45,7 +45,7 @@ pub fn spawn(request: &Spawn<'_>) -> io::Result<i32> {
     let plan = Plan::new(request)?;
     let (report_read, low) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     // The child closes what it doesn't need by number, so the report must lie above what it is given.
-    let report_write = rustix::io::fcntl_dupfd_cloexec(&low, plan.first_free + 64)?;
+    let report_write = rustix::io::fcntl_dupfd_cloexec(&low, plan.first_free)?;
     drop(low);
     // SAFETY: the child only makes calls that are safe after a fork in a process with threads (signal-safety(7)), on
     // memory prepared before the fork, and leaves by execve or _exit.

@@ -34,9 +34,14 @@ pub fn plan_prune(state: &State, all: bool, filters: &Filters) -> Result<PrunePl
     Ok(PrunePlan { volumes, kept_named: kept.len() })
 }
 
-/// Moves the planned volumes to the trash. One that was removed or came into use since is left out.
+/// Moves the planned volumes to the trash. One that was removed or came into use since is left out, and one
+/// that fails keeps no other from it.
+///
+/// # Errors
+/// The first failure, after everything else was tried.
 pub fn prune(state: &State, plan: PrunePlan) -> Result<Pruned, Error> {
     let mut pruned = Pruned::default();
+    let mut failure = None;
     for volume in plan.volumes {
         // Measured first: the size is what the user is told, and one that vanishes meanwhile is left out anyway.
         let bytes = usage(state, &volume).ok().flatten().map_or(0, |usage| usage.allocated);
@@ -46,8 +51,8 @@ pub fn prune(state: &State, plan: PrunePlan) -> Result<Pruned, Error> {
                 pruned.trashed_bytes += bytes;
             }
             Ok(_) | Err(Error::InUse { .. } | Error::MountedElsewhere { .. }) => {}
-            Err(error) => return Err(error),
+            Err(error) => failure = failure.or(Some(error)),
         }
     }
-    Ok(pruned)
+    failure.map_or(Ok(pruned), Err)
 }

@@ -72,17 +72,25 @@ pub fn usage(state: &State, id: Id) -> Result<TreeUsage, Error> {
     Ok(tree_usage(open_directory(&path(state, id))?)?)
 }
 
-/// Deletes all that `choose` says yes to for good; returns the ids and how many bytes of the disk are free now.
+/// Deletes all that `choose` says yes to for good; returns the ids and how many bytes of the disk are free now. One item
+/// that can't be deleted keeps no other from it.
+///
+/// # Errors
+/// The first failure, after everything else was tried.
 pub fn empty(state: &State, choose: impl Fn(&TrashRow) -> bool) -> Result<(Vec<Id>, u64), Error> {
     let rows = state.read(|tx| tx.trash().list())?;
-    let (mut ids, mut bytes) = (Vec::new(), 0);
+    let (mut ids, mut bytes, mut failure) = (Vec::new(), 0, None);
     for row in rows.into_iter().filter(|row| row.emptying || choose(row)) {
-        if let Some(freed) = delete(state, row.id)? {
-            ids.push(row.id);
-            bytes += freed;
+        match delete(state, row.id) {
+            Ok(Some(freed)) => {
+                ids.push(row.id);
+                bytes += freed;
+            }
+            Ok(None) => {}
+            Err(error) => failure = failure.or(Some(error)),
         }
     }
-    Ok((ids, bytes))
+    failure.map_or(Ok((ids, bytes)), Err)
 }
 
 /// Deletes one item for good; returns how many bytes of the disk are free now, or None when it is gone already.
