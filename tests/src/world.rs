@@ -287,6 +287,35 @@ impl World {
         Ok(())
     }
 
+    /// Starts a line of bash that ends in `exec` of the program, waits until that runs, and kills it with -9 after
+    /// `moment`. Says whether the program still ran then; otherwise the kill came too late.
+    ///
+    /// # Errors
+    /// When it can't be started, or the program doesn't run within [`PATIENCE`].
+    pub fn kill_inside(&mut self, script: &str, moment: Duration) -> Outcome<bool> {
+        self.spawn("killed", script)?;
+        let mut child = self.children.pop().ok_or("nothing was started")?;
+        let program = self.dir.join("bin/orlop");
+        let link = format!("/proc/{}/exe", child.id());
+        // The link of a process that has ended can't be read any more.
+        let runs = || fs::read_link(&link).is_ok_and(|executable| executable == program);
+        let started = Instant::now();
+        while !runs() {
+            if child.try_wait().map_err(|error| error.to_string())?.is_some() {
+                return Ok(false);
+            }
+            if started.elapsed() > PATIENCE {
+                kill_group(&mut child);
+                return Err(format!("the program doesn't begin: {script}"));
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        std::thread::sleep(moment);
+        let landed = runs();
+        kill_group(&mut child);
+        Ok(landed)
+    }
+
     /// Kills (with -9) everything that [`World::spawn`] started.
     pub fn kill_spawned(&mut self) {
         for mut child in self.children.drain(..) {
