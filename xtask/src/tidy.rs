@@ -69,11 +69,19 @@ fn cargo_edges(root: &Path) -> Outcome<Edges> {
     Ok(edges)
 }
 
+/// What a crate is built of: its dependencies, those of its build script, and both for certain targets.
 fn imports(manifest: &str) -> Outcome<BTreeSet<String>> {
     let manifest: toml::Table = manifest.parse().map_err(|error| format!("Cargo.toml: {error}"))?;
-    let dependencies = manifest.get("dependencies").and_then(toml::Value::as_table);
-    let names = dependencies.into_iter().flatten().filter_map(|(name, _)| name.strip_prefix("orlop-"));
-    Ok(names.map(str::to_owned).collect())
+    let table = |value: &toml::Value| value.as_table().cloned().unwrap_or_default();
+    let targets = manifest.get("target").map(table).unwrap_or_default();
+    let mut names = BTreeSet::new();
+    for section in std::iter::once(manifest).chain(targets.iter().map(|(_, target)| table(target))) {
+        for kind in ["dependencies", "build-dependencies"] {
+            let dependencies = section.get(kind).map(table).unwrap_or_default();
+            names.extend(dependencies.keys().filter_map(|name| name.strip_prefix("orlop-")).map(str::to_owned));
+        }
+    }
+    Ok(names)
 }
 
 /// The map of ARCHITECTURE.md: the lines of its first fenced block, each `crate -> crate, crate` and perhaps more
@@ -231,6 +239,11 @@ mod tests {
         let manifest =
             "[dependencies]\norlop-model.workspace = true\nserde = \"1\"\n[dev-dependencies]\norlop-state = \"1\"\n";
         assert_eq!(imports(manifest), Ok(BTreeSet::from(["model".to_owned()])));
+        for section in ["build-dependencies", "target.'cfg(unix)'.dependencies", "target.x.build-dependencies"] {
+            let manifest =
+                format!("[{section}]\norlop-state = \"1\"\n[target.x.dev-dependencies]\norlop-sys = \"1\"\n");
+            assert_eq!(imports(&manifest), Ok(BTreeSet::from(["state".to_owned()])), "{section}");
+        }
     }
 
     #[test]
