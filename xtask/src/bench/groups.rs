@@ -34,21 +34,19 @@ fn row<'a>(
 pub fn run(lab: &Lab) -> Outcome<String> {
     lab.load("busybox")?;
     let bundle = bundle(lab)?;
+    let same = same_bundle(lab, &bundle.join("rootfs"))?;
     let mut turns: Vec<Turn<'_>> = lab
         .peers()
         .iter()
         .map(|peer| turn(peer.name, move |_| milliseconds(|| peer.runs(&["busybox", "true"]))))
         .collect();
-    turns.push(turn("runc run", |round| {
-        let mut command = Command::new("runc");
-        command
-            .arg("--root")
-            .arg(lab.dir().join("runc"))
-            .args(["run", "--bundle"])
-            .arg(&bundle)
-            .arg(format!("bare{round}"));
-        milliseconds(|| capture(&mut command).map(|_| ()))
-    }));
+    for (name, bundle) in [("runc run", &bundle), ("same spec", &same)] {
+        turns.push(turn(name, move |round| {
+            let mut command = Command::new("runc");
+            command.arg("--root").arg(lab.dir().join("runc")).args(["run", "--bundle"]).arg(bundle);
+            milliseconds(|| capture(command.arg(format!("bare{round}"))).map(|_| ()))
+        }));
+    }
     turns.push(turn("unshare", |_| {
         let mut command = Command::new("unshare");
         command
@@ -59,7 +57,7 @@ pub fn run(lab: &Lab) -> Outcome<String> {
     }));
     let figures = take_turns(25, turns)?;
     let words = "A container of busybox that runs `true`, without a network, removed at its end. `runc run` starts the same from a \
-                 ready\nbundle, `unshare` is the floor: new namespaces and a chroot, nothing else.";
+                 ready\nbundle with the spec that runc proposes, `same spec` with Orlop's own (seccomp, masked paths), `unshare` is the floor: new namespaces and a chroot, nothing else.";
     Ok(section("run", words, &[("run --rm busybox true".to_owned(), figures)]))
 }
 
@@ -77,6 +75,27 @@ fn bundle(lab: &Lab) -> Outcome<PathBuf> {
     spec["process"]["terminal"] = json!(false);
     spec["process"]["args"] = json!(["true"]);
     fs::write(&path, spec.to_string()).map_err(|error| error.to_string())?;
+    Ok(bundle)
+}
+
+/// The spec that Orlop hands to runc, over a ready root.
+fn same_bundle(lab: &Lab, root: &Path) -> Outcome<PathBuf> {
+    let bundle = lab.dir().join("same");
+    fs::create_dir_all(&bundle).map_err(|error| error.to_string())?;
+    lab.orlop().does(&["run", "-d", "--name", "same", "--network", "none", "busybox", "sleep", "1000"])?;
+    let id = capture(&mut lab.orlop().command(&["inspect", "--format", "{{.Id}}", "same"]))?;
+    let path = lab.run_root().join("containers").join(id.trim()).join("config.json");
+    let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    lab.orlop().does(&["rm", "-f", "same"])?;
+    let mut spec: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    spec["root"]["path"] = json!(root);
+    spec["process"]["args"] = json!(["true"]);
+    spec["linux"]["cgroupsPath"] = json!("/same");
+    if let Some(mounts) = spec["mounts"].as_array_mut() {
+        // The files over /etc/hosts and its like went with the container.
+        mounts.retain(|mount| mount["type"] != "bind");
+    }
+    fs::write(bundle.join("config.json"), spec.to_string()).map_err(|error| error.to_string())?;
     Ok(bundle)
 }
 

@@ -144,6 +144,11 @@ impl Lab {
         &self.peers[0]
     }
 
+    /// Our run root.
+    pub fn run_root(&self) -> std::path::PathBuf {
+        self.dir().join("orlop/run")
+    }
+
     /// The directory of all roots.
     pub fn dir(&self) -> &Path {
         self.dir.path()
