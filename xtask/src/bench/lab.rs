@@ -85,7 +85,7 @@ impl Lab {
             println!("left out: docker is not installed");
         }
         if let Some(program) = which("podman") {
-            peers.push(lab.podman(program));
+            peers.push(lab.podman(program)?);
         } else {
             println!("left out: podman is not installed");
         }
@@ -120,18 +120,21 @@ impl Lab {
         Ok(peer)
     }
 
-    fn podman(&self, program: PathBuf) -> Peer {
+    fn podman(&self, program: PathBuf) -> Outcome<Peer> {
         let at = |name: &str| self.dir().join(name).display().to_string();
+        // Its locks in shared memory are one table for the whole machine, and an aborted bench leaves them taken.
+        let settings = self.dir().join("containers.conf");
+        std::fs::write(&settings, "[engine]\nlock_type = \"file\"\n").map_err(|error| error.to_string())?;
         let arguments =
             ["--root", &at("p/root"), "--runroot", &at("p/run"), "--runtime", "runc", "--cgroup-manager", "cgroupfs"]
                 .map(str::to_owned);
-        Peer {
+        Ok(Peer {
             name: "podman",
             program,
             arguments: arguments.to_vec(),
             run_flags: &["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"],
-            env: Vec::new(),
-        }
+            env: vec![("CONTAINERS_CONF", settings)],
+        })
     }
 
     /// The engines, ours first.

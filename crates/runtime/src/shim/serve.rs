@@ -173,6 +173,10 @@ impl Shim {
         let mut session = shim.new_session(INIT, None, Vec::new(), terminal);
         session.stdin_once = shim.config.stdin_once;
         shim.begin(session, call, &files, open_stdin, true)?;
+        if !shim.has_foreground() {
+            // Once the launcher is told, its caller's cgroups may be killed. While the runtime works it costs no time.
+            super::cgroup::leave_callers();
+        }
         Ok(shim)
     }
 
@@ -771,12 +775,9 @@ impl Shim {
     fn runs(&mut self, key: u64, pid: i32) {
         if key == INIT {
             self.started_at = Timestamp::now();
-            if self.clients.iter().any(|client| client.foreground) {
+            if self.has_foreground() {
                 // Its caller waits for it anyway, and a container that only lives for a moment is spared that.
                 self.leave_cgroups_at = Some(Instant::now() + SETTLED);
-            } else {
-                // Once the launcher is told, its caller's cgroups may be killed.
-                super::cgroup::leave_callers();
             }
             let pid = pid.cast_unsigned();
             // It is our unreaped child, so the number is still its own.
@@ -834,6 +835,10 @@ impl Shim {
             client.flush();
             client.closing = true;
         }
+    }
+
+    fn has_foreground(&self) -> bool {
+        self.clients.iter().any(|client| client.foreground)
     }
 
     /// A client in the foreground has got everything.
