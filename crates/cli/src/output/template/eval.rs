@@ -281,11 +281,12 @@ fn field(value: &Value, name: &str) -> Result<Value, String> {
             (Some(found), _) => Ok(found.clone()),
             (None, Shape::Map | Shape::Header) => Ok(Value::Missing),
             // Docker's own structs call it ID where their JSON says Id; both work there.
-            (None, Shape::Struct(_)) if name == "ID" && object.get("Id").is_some() => field(value, "Id"),
-            (None, Shape::Struct("map[string]interface {}")) if Value::unset(name).is_some() => {
-                Ok(Value::unset(name).expect("just seen"))
-            }
-            (None, Shape::Struct("map[string]interface {}")) => Err(format!("map has no entry for key {name:?}")),
+            (None, Shape::Api(_)) if name == "ID" && object.get("Id").is_some() => field(value, "Id"),
+            (None, Shape::Api(api)) => match (api.json_name(name), api.unset(name)) {
+                (Some(json_name), _) => field(value, json_name),
+                (None, Some(unset)) => Ok(unset),
+                (None, None) => Err(format!("map has no entry for key {name:?}")),
+            },
             (None, Shape::Struct(kind)) => Err(format!("can't evaluate field {name} in type {kind}")),
         },
         Value::Missing | Value::Null(Nil::Map) => Ok(Value::Missing),

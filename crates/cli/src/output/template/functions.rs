@@ -143,7 +143,7 @@ pub fn type_name(value: &Value) -> &'static str {
         Value::List(_) => "[]interface {}",
         Value::Object(object) => match object.shape {
             Shape::Struct(name) => name,
-            Shape::Map | Shape::Header => "map[string]interface {}",
+            Shape::Api(_) | Shape::Map | Shape::Header => "map[string]interface {}",
         },
     }
 }

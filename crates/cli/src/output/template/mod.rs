@@ -3,6 +3,7 @@
 //! It is our own and not the crate gtmpl because that one visits maps in random order, runs `else` of a `range` that
 //! was not empty, and overflows the stack on a template that calls itself.
 
+mod api;
 mod eval;
 mod functions;
 mod parse;
@@ -147,6 +148,66 @@ mod tests {
             ("{{range 3}}{{.}}{{end}}", "012"),
         ] {
             assert_eq!(run(template).as_deref(), Ok(expected), "{template}");
+        }
+    }
+
+    #[test]
+    fn what_the_json_leaves_out_has_its_zero_value() {
+        let container = serde_json::json!({
+            "Id": "abc",
+            "State": {"Running": true},
+            "Config": {"Image": "busy"},
+            "HostConfig": {"Memory": 0, "NanoCpus": 5, "Mounts": [{"Type": "bind", "BindOptions": {}}]},
+            "Mounts": [
+                {"Type": "bind", "Source": "/src", "Destination": "/a"},
+                {"Type": "tmpfs", "Source": "", "Destination": "/b"},
+                {"Type": "volume", "Name": "v", "Source": "/v", "Destination": "/c", "Driver": "local"},
+            ],
+            "NetworkSettings": {"Networks": {"none": {"GwPriority": 7}, "host": {}}},
+        });
+        let image = serde_json::json!({"Id": "abc", "RootFS": {"Type": "layers"}, "Config": {}});
+        let volume = serde_json::json!({"Name": "v", "Mountpoint": "/v", "Labels": null});
+        for (object, template, expected) in [
+            (
+                &container,
+                "{{range .Mounts}}{{.Type}} {{.Name}} {{.Source}} {{.Driver}};{{end}}",
+                "bind  /src ;tmpfs   ;volume v /v local;",
+            ),
+            (&container, "{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}", "none"),
+            (&container, "{{with .State.Health}}{{.Status}}{{end}}", ""),
+            (&container, "{{json .State.Health}} {{.Config.Healthcheck}}", "null <nil>"),
+            (&container, "[{{.Config.StopSignal}}] {{.Config.StopTimeout}}", "[] <nil>"),
+            (&container, "{{.HostConfig.Init}} {{.HostConfig.PidsLimit}}", "<nil> <nil>"),
+            (
+                &container,
+                "{{with .HostConfig}}{{.MemorySwap}}{{.CpuShares}}{{.CPUShares}}{{.MemoryReservation}}[{{.CpusetCpus}}]{{end}}",
+                "0000[]",
+            ),
+            (&container, "{{.HostConfig.NanoCpus}} {{.HostConfig.NanoCPUs}}", "5 5"),
+            (
+                &container,
+                "{{range .HostConfig.Mounts}}{{.ReadOnly}} {{.BindOptions.NonRecursive}}{{end}}",
+                "false false",
+            ),
+            (&container, "[{{.NetworkSettings.GlobalIPv6Address}}]", "[]"),
+            (&container, "{{range .NetworkSettings.Networks}}{{.GwPriority}}{{end}}", "07"),
+            (&image, "[{{.Variant}}] {{.RootFS.Layers}} {{.Config.Healthcheck}}", "[] [] <nil>"),
+            (&volume, "{{.Status}} {{.UsageData}}", "map[] <nil>"),
+        ] {
+            let parsed = Template::parse(template).unwrap();
+            assert_eq!(parsed.run(&Value::from_json(object), Mode::Row).as_deref(), Ok(expected), "{template}");
+        }
+        for (object, template) in [
+            (&container, "{{.State.Healthy}}"),
+            (&container, "{{.Config.Health}}"),
+            (&container, "{{range .Mounts}}{{.Target}}{{end}}"),
+            (&container, "{{range .HostConfig.Mounts}}{{.Name}}{{end}}"),
+            (&container, "{{.Variant}}"),
+            (&image, "{{.State}}"),
+            (&volume, "{{.SizeRw}}"),
+        ] {
+            let error = Template::parse(template).unwrap().run(&Value::from_json(object), Mode::Row).unwrap_err();
+            assert!(error.to_string().contains("map has no entry for key"), "{template}: {error}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a template looks at: JSON with the one distinction that Go makes and JSON doesn't, between a struct (a field
 //! that isn't there is an error) and a map (a key that isn't there has no value).
 
+use super::api::Api;
 use serde::Serialize;
 use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 use std::collections::BTreeMap;
@@ -55,6 +56,8 @@ pub struct Object {
 pub enum Shape {
     /// With the name that Docker's error messages use for it.
     Struct(&'static str),
+    /// One of Docker's API, with the fields that its JSON leaves out.
+    Api(Api),
     /// Keys are data.
     Map,
     /// The header of a table: `Label` names its column after the label.
@@ -62,8 +65,18 @@ pub enum Shape {
 }
 
 /// Entries of `inspect` that are one value or nothing.
-const POINTERS: [&str; 8] =
-    ["Health", "Healthcheck", "IPAMConfig", "Init", "OomKillDisable", "PidsLimit", "SizeRootFs", "SizeRw"];
+const POINTERS: [&str; 10] = [
+    "Health",
+    "Healthcheck",
+    "IPAMConfig",
+    "Init",
+    "MemorySwappiness",
+    "OomKillDisable",
+    "PidsLimit",
+    "SizeRootFs",
+    "SizeRw",
+    "StopTimeout",
+];
 
 /// Entries of `inspect` whose keys are data, so that a key that isn't there prints `<no value>`.
 const MAPS: [&str; 17] = [
@@ -99,19 +112,11 @@ impl Value {
 
     /// The output of `inspect`: objects are structs, except under the names that hold maps.
     pub fn from_json(json: &serde_json::Value) -> Self {
-        Self::from_json_as("", json)
+        let api = json.as_object().map_or(Api::Other, Api::of);
+        Self::from_json_as("", api, json)
     }
 
-    /// What Go has under `name` when nothing was set; None for a name that may not be a field at all.
-    pub fn unset(name: &str) -> Option<Self> {
-        match name {
-            "ExposedPorts" | "Tmpfs" | "Sysctls" | "Annotations" => Some(Self::Null(Nil::Map)),
-            "SizeRw" | "SizeRootFs" => Some(Self::Null(Nil::Pointer)),
-            _ => None,
-        }
-    }
-
-    fn from_json_as(name: &str, json: &serde_json::Value) -> Self {
+    fn from_json_as(name: &str, api: Api, json: &serde_json::Value) -> Self {
         match json {
             serde_json::Value::Null if MAPS.contains(&name) => Self::Null(Nil::Map),
             serde_json::Value::Null if POINTERS.contains(&name) => Self::Null(Nil::Pointer),
@@ -122,13 +127,15 @@ impl Value {
                 None => Self::Float(number.as_f64().unwrap_or(f64::NAN)),
             },
             serde_json::Value::String(text) => Self::text(text),
-            serde_json::Value::Array(items) => Self::list(items.iter().map(Self::from_json).collect()),
+            serde_json::Value::Array(items) => {
+                Self::list(items.iter().map(|item| Self::from_json_as("", api, item)).collect())
+            }
             serde_json::Value::Object(object) => {
-                let shape = match MAPS.contains(&name) {
-                    true => Shape::Map,
-                    false => Shape::Struct("map[string]interface {}"),
-                };
-                let entries = object.iter().map(|(name, value)| (name.clone(), Self::from_json_as(name, value)));
+                let shape = if MAPS.contains(&name) { Shape::Map } else { Shape::Api(api) };
+                let entries = object.iter().map(|(name, value)| {
+                    let value = Self::from_json_as(name, api.below(name), value);
+                    (name.clone(), value)
+                });
                 Self::Object(Rc::new(Object { shape, entries: entries.collect(), labels: None }))
             }
         }
