@@ -72,7 +72,14 @@ fn parse(volume: &VolumeRow) -> Result<LocalSource, InvalidOptions> {
         }
     }
     let (kind, device) = (options["type"].as_str(), options["device"].as_str());
-    let flags = parse_flags(options.get("o").map_or("", String::as_str), kind == "tmpfs")?;
+    let given = options.get("o").map_or("", String::as_str);
+    // First the type: the words of `o` are those of its file system.
+    let binds = given.split(',').any(|word| matches!(word, "bind" | "rbind"));
+    if !binds && !["none", "bind", "tmpfs"].contains(&kind) {
+        let instead = "use type=none with o=bind for a directory that is mounted already, or type=tmpfs";
+        return Err(InvalidOptions::Unsupported { key: "type", value: kind.to_owned(), instead });
+    }
+    let flags = parse_flags(given, kind == "tmpfs")?;
     if flags.bind {
         if !device.starts_with('/') {
             return Err(InvalidOptions::Device(device.to_owned()));
@@ -82,10 +89,7 @@ fn parse(volume: &VolumeRow) -> Result<LocalSource, InvalidOptions> {
     if kind == "tmpfs" {
         return Ok(LocalSource::Tmpfs { device: device.to_owned(), flags: flags.flags, data: flags.data.join(",") });
     }
-    let instead = match kind {
-        "none" | "bind" => "with type=none also give o=bind",
-        _ => "use type=none with o=bind for a directory that is mounted already, or type=tmpfs",
-    };
+    let instead = "with type=none also give o=bind";
     Err(InvalidOptions::Unsupported { key: "type", value: kind.to_owned(), instead })
 }
 

@@ -10,6 +10,8 @@ fn options_that_can_not_be_used_are_refused_by_name() {
         (&[("device", "/srv")], "missing required option: \"type\""),
         (&[("size", "10m")], "option size=10m"),
         (&[("type", "nfs"), ("o", "rw"), ("device", ":/x")], "type=nfs"),
+        (&[("type", "nfs"), ("o", "addr=10.0.0.1,nfsvers=4"), ("device", ":/x")], "type=nfs"),
+        (&[("type", "cifs"), ("o", "username=u"), ("device", "//host/share")], "type=cifs"),
         (&[("type", "ext4"), ("device", "/dev/sdb1")], "type=ext4"),
         (&[("type", "none"), ("device", "/srv")], "also give o=bind"),
         (&[("type", "none"), ("o", "bind"), ("device", "srv")], "device=srv"),
