@@ -59,7 +59,7 @@ impl From<template::Error> for Failure {
 
 impl From<orlop_engine::Error> for Failure {
     fn from(error: orlop_engine::Error) -> Self {
-        let mut text = error.to_string();
+        let mut text = in_the_users_words(&error.to_string(), &crate::program_name(std::env::args_os().next()));
         if let [close, ..] = error.close_matches() {
             text += &format!("\nHint: did you mean {close}?");
         }
@@ -94,11 +94,40 @@ pub fn tell(program: &str, text: &str, kind: ErrorKind) {
     }
 }
 
+/// The crates below name commands as `orlop …`; here they get the name that was called and the quotes of all hints.
+fn in_the_users_words(text: &str, program: &str) -> String {
+    let mut words = String::new();
+    let mut rest = text;
+    while let Some((before, command)) = rest.split_once("`orlop ") {
+        let Some((command, after)) = command.split_once('`') else { break };
+        words += &format!("{before}'{program} {command}'");
+        rest = after;
+    }
+    words + rest
+}
+
 /// The exit code of a container's verb that failed before the program ran, as Docker has it.
 pub fn container_exit_code(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::CommandNotFound => 127,
         ErrorKind::CommandNotExecutable => 126,
         _ => 125,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_those_of_the_program_that_was_called() {
+        for (text, expected) in [
+            ("nothing to see", "nothing to see"),
+            ("bring it with `orlop load`", "bring it with 'docker load'"),
+            ("`orlop ps` or `orlop rm x`; `ls`", "'docker ps' or 'docker rm x'; `ls`"),
+            ("cut `orlop load", "cut `orlop load"),
+        ] {
+            assert_eq!(in_the_users_words(text, "docker"), expected);
+        }
     }
 }

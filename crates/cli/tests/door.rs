@@ -51,7 +51,6 @@ fn usage_errors_are_dockers() {
         (&["rm", "-l", "a"], 1, "Error: -l, --link: links between containers are not there"),
         (&["-D", "ps"], 1, "Error: --debug has no effect here: there is no daemon that keeps a log"),
         (&["run", "-v", "a:b:c:d", "x"], 125, "Error: invalid volume specification: 'a:b:c:d'"),
-        (&["system", "df", "-v", "--format", "json"], 1, "Error: the --format and --verbose options conflict"),
     ] {
         let (found, out, err) = texts(&orlop(arguments).output().unwrap());
         assert_eq!((found, err.lines().next()), (code, Some(first_line)), "{arguments:?}: {err}");
@@ -130,6 +129,40 @@ fn through_a_link_named_docker_it_speaks_of_docker() {
         assert!(code == 0 && out.contains(part), "{arguments:?}: {out}");
         assert!(out.lines().all(|line| line.chars().count() <= 80), "{arguments:?}: {out}");
     }
+}
+
+#[test]
+fn df_in_detail_takes_a_template() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: an engine needs root");
+        return;
+    }
+    let roots = tempfile::tempdir_in("/var/tmp").unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = orlop(arguments);
+        command.env("ORLOP_DATA_ROOT", roots.path().join("data")).env("ORLOP_RUN_ROOT", roots.path().join("run"));
+        texts(&command.output().unwrap())
+    };
+    assert_eq!(run(&["volume", "create", "data"]).0, 0);
+    for (format, expected) in [
+        ("{{range .Volumes}}{{.Name}} {{.Links}} {{.Driver}}{{end}}", "data 0 local"),
+        ("{{len .Images}}{{len .Containers}}{{len .BuildCache}}", "000"),
+    ] {
+        let (code, out, err) = run(&["system", "df", "-v", "--format", format]);
+        assert_eq!((code, out.as_str(), err.as_str()), (0, expected, ""), "{format}");
+    }
+    for format in ["json", "{{json .}}"] {
+        let (code, out, _) = run(&["system", "df", "-v", "--format", format]);
+        let parsed: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((code, parsed["Volumes"][0]["Name"].as_str()), (0, Some("data")), "{out}");
+        assert!(
+            out.starts_with(r#"{"Images":[],"Containers":[],"Volumes":[{"#) && out.ends_with(r#""BuildCache":[]}"#)
+        );
+    }
+    let (code, out, _) = run(&["system", "df", "-v"]);
+    assert!(code == 0 && out.starts_with("Images space usage:\n"), "{out}");
+    let (code, _, err) = run(&["run", "nothing"]);
+    assert!(code == 125 && err.contains("bring it with 'orlop load'"), "{err}");
 }
 
 #[test]

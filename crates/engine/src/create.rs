@@ -80,7 +80,9 @@ impl Engine {
 
     fn image_for(&self, name: &str) -> Result<(ImageRow, ImageConfig)> {
         match self.image(name) {
-            Err(Error::Images(orlop_images::Error::NotFound { .. })) => Err(Error::ImageMissing(familiar(name))),
+            Err(Error::Images(orlop_images::Error::NotFound { close_matches, .. })) => {
+                Err(Error::ImageMissing(familiar(name), close_matches))
+            }
             found => found,
         }
     }
@@ -197,7 +199,7 @@ impl<E: Into<Error>> From<E> for Vanished {
 fn check_image(tx: &WriteTx<'_>, image: &ImageRow) -> std::result::Result<(), Vanished> {
     match tx.images().get(&image.id.to_string()).map_err(Error::from)? {
         Some(row) if row.layers == image.layers => Ok(()),
-        _ => Err(Vanished::Object(Error::ImageMissing(image.id.to_string()))),
+        _ => Err(Vanished::Object(Error::ImageMissing(image.id.to_string(), Vec::new()))),
     }
 }
 

@@ -25,9 +25,9 @@ pub enum Error {
         /// The id of who has it.
         holder: String,
     },
-    /// The image is not on this machine.
+    /// The image is not on this machine; names that are close to it are for a hint.
     #[error("Unable to find image '{0}' locally; pulling is not there yet, bring it with `orlop load`")]
-    ImageMissing(String),
+    ImageMissing(String, Vec<String>),
     /// No volume can have this name.
     #[error("get {0}: no such volume")]
     NoSuchVolume(String),
@@ -94,7 +94,7 @@ impl Error {
 impl Kind for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchContainer(_) | Self::NoSuchObject(_) | Self::NoSuchVolume(_) | Self::ImageMissing(_) => {
+            Self::NoSuchContainer(_) | Self::NoSuchObject(_) | Self::NoSuchVolume(_) | Self::ImageMissing(..) => {
                 ErrorKind::NotFound
             }
             Self::NameTaken { .. } | Self::Conflict(_) => ErrorKind::Conflict,

@@ -106,7 +106,8 @@ impl Error {
     /// Names that are close to the one that wasn't found; for a hint.
     pub fn close_matches(&self) -> &[String] {
         match self {
-            Self::Images(orlop_images::Error::NotFound { close_matches, .. }) => close_matches,
+            Self::Images(orlop_images::Error::NotFound { close_matches, .. })
+            | Self::ImageMissing(_, close_matches) => close_matches,
             _ => &[],
         }
     }

@@ -47,7 +47,7 @@ pub use orlop_runtime::log::Stream;
 pub use orlop_runtime::shim::main as shim_main;
 pub use orlop_state::events::Event;
 pub use orlop_state::rows::trash::TrashContent;
-pub use orlop_volumes::CreateVolume;
+pub use orlop_volumes::{CreateVolume, Volume};
 pub use remove::RemoveRequest;
 pub use request::{CreateRequest, Created, Network};
 pub use start::Foreground;

@@ -23,7 +23,25 @@ pub fn verb(program: &str, syntax: &Syntax, command: &Command) -> String {
     if !options.is_empty() {
         let _ = write!(text, "\nOptions:\n{options}");
     }
-    text
+    text + details(syntax.path)
+}
+
+/// What a verb of our own needs to have said about it.
+fn details(path: &str) -> &'static str {
+    match path {
+        "image from-host" => {
+            "
+BINARY is a program of this machine: a name, which is looked up in PATH, or a
+path; a directory is taken whole. What a program needs to start (libraries, its
+interpreter) comes along. With no BINARY the image has sh, bash, coreutils,
+findutils, grep, sed, tar and the like, as far as this machine has them.
+
+CREATED is the time of the newest file in the image, not the moment at which it
+was made, so that the same tools always give the same image.
+"
+        }
+        _ => "",
+    }
 }
 
 /// The flags of `command` with their descriptions, in the order of their names.

@@ -2,20 +2,22 @@
 
 use super::container::{self, CONTAINERS};
 use super::image::{self, IMAGES_USAGE};
-use super::{reclaimed, tell_plan, volume};
+use super::volume::{self, VOLUMES};
+use super::{reclaimed, tell_plan};
 use crate::args::system as args;
 use crate::door::Door;
 use crate::failure::{Failure, Outcome};
-use crate::output::list::{Format, Listing, Row};
+use crate::output::list::{Format, Listing, Row, row_value};
 use crate::output::print::out;
 use crate::output::prompt::confirmed;
-use crate::output::template::{Mode, Template, Value};
+use crate::output::template::{Mode, Object, Shape, Template, Value};
 use orlop_engine::{ContainerSummary, DiskUsage, Engine, Event, EventQuery, Info};
 use orlop_model::Timestamp;
 use orlop_model::filter::{self, Filters, parse_moment};
 use orlop_model::size::{human, human_binary, human_short};
 use serde_json::json;
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
 const USAGE: Listing = Listing {
     columns: &[
@@ -35,25 +37,23 @@ const CONTAINERS_USAGE: Listing = Listing {
     ..CONTAINERS
 };
 
-const VOLUMES_USAGE: Listing = Listing {
-    columns: &[("Name", "VOLUME NAME"), ("Links", "LINKS"), ("Size", "SIZE")],
-    kind: "*formatter.volumeContext",
-    table: "{{.Name}}\t{{.Links}}\t{{.Size}}",
-    quiet: "{{.Name}}",
-};
+const VOLUMES_USAGE: Listing = Listing { table: "{{.Name}}\t{{.Links}}\t{{.Size}}", ..VOLUMES };
 
 const BUILD_CACHE_HEADER: &str = "CACHE ID   CACHE TYPE   SIZE      CREATED   LAST USED   USAGE     SHARED\n";
 
 /// `system df`
 pub fn df(door: &Door, args: args::DfArgs) -> Outcome {
     let given = args.format.as_deref().unwrap_or_default();
-    if args.verbose && !given.is_empty() {
-        return Err(Failure::invalid("the --format and --verbose options conflict"));
-    }
     let engine = door.engine()?;
     let usage = engine.disk_usage()?;
     if args.verbose {
-        out(&verbose_usage(&engine, &usage)?)?;
+        let format = Format::new(&USAGE, given, false);
+        let details = Details::of(&engine, &usage, format.is_table())?;
+        out(&match given {
+            "" | "table" => details.text(&usage)?,
+            // Docker ends it with no line break either.
+            _ => format.run(&details.value())?,
+        })?;
         return Ok(0);
     }
     let mut rows = usage_rows(&engine, &usage);
@@ -113,69 +113,89 @@ fn usage_row(kind: &str, total: usize, active: usize, size: u64, reclaimable: u6
     }
 }
 
-fn verbose_usage(engine: &Engine, usage: &DiskUsage) -> Result<String, Failure> {
-    let table = |listing: &Listing, rows: &[Row]| Format::new(listing, "", false).render(listing, rows);
-    let containers = usage.containers.iter().map(|(found, size)| {
-        let image = found.details.image_name.clone();
-        let summary = ContainerSummary { container: found.clone(), image, size: Some(*size) };
-        let mut row = container::row(engine, &summary, true);
-        let place = CONTAINERS.columns.iter().position(|(name, _)| *name == "Size").expect("containers have a size");
-        row.cells[place] = human_short(size.writable.size);
-        row
-    });
-    let volumes = usage.volumes.iter().map(|volume| Row {
-        cells: vec![
-            volume.name.to_string(),
-            volume.links.to_string(),
-            volume.size.map_or_else(|| "N/A".to_owned(), human),
-        ],
-        labels: None,
-    });
-    let mut text = format!(
-        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\n\
-         Build cache usage: 0B\n\n{BUILD_CACHE_HEADER}",
-        table(&IMAGES_USAGE, &image_rows(usage))?,
-        table(&CONTAINERS_USAGE, &containers.collect::<Vec<_>>())?,
-        table(&VOLUMES_USAGE, &volumes.collect::<Vec<_>>())?,
-    );
-    if usage.trash.0 > 0 {
-        text += &format!("\nTrash usage: {} in {} items\n", human(usage.trash.1), usage.trash.0);
-    }
-    Ok(text)
+/// The rows of `system df -v`.
+struct Details {
+    images: Vec<Row>,
+    containers: Vec<Row>,
+    volumes: Vec<Row>,
 }
 
-/// One row for each name of an image, or one with `<none>`.
-fn image_rows(usage: &DiskUsage) -> Vec<Row> {
-    const NONE: &str = "<none>";
-    let mut rows = Vec::new();
-    for image in &usage.images.images {
-        let (since, at) = image::created(image.created);
-        let mut add = |repository: String, tag: &str| {
-            rows.push(Row {
-                cells: vec![
-                    image.id.short(),
-                    repository,
-                    tag.to_owned(),
-                    NONE.to_owned(),
-                    since.clone(),
-                    at.clone(),
-                    human(image.size),
-                    image.containers.to_string(),
-                    human(image.shared),
-                    human(image.unique),
-                    human(image.size),
-                ],
-                labels: None,
-            });
-        };
-        for name in &image.names {
-            add(name.familiar_name(), name.tag.as_deref().unwrap_or(NONE));
-        }
-        if image.names.is_empty() {
-            add(NONE.to_owned(), NONE);
-        }
+impl Details {
+    fn of(engine: &Engine, usage: &DiskUsage, truncate: bool) -> Result<Self, Failure> {
+        let containers = usage.containers.iter().map(|(found, size)| {
+            let image = found.details.image_name.clone();
+            let summary = ContainerSummary { container: found.clone(), image, size: Some(*size) };
+            let mut row = container::row(engine, &summary, truncate);
+            let place =
+                CONTAINERS.columns.iter().position(|(name, _)| *name == "Size").expect("containers have a size");
+            row.cells[place] = human_short(size.writable.size);
+            row
+        });
+        // A volume that came or went between the two looks is left out.
+        let volumes = engine.volume_list(&Filters::default())?.into_iter().filter_map(|volume| {
+            let used = usage.volumes.iter().find(|used| used.name == volume.name)?;
+            let size = used.size.map_or_else(|| "N/A".to_owned(), human);
+            Some(volume::row(volume, used.links.to_string(), size))
+        });
+        Ok(Self { containers: containers.collect(), volumes: volumes.collect(), images: image_rows(usage, truncate) })
     }
-    rows
+
+    /// What a template sees.
+    fn value(&self) -> Value {
+        let list =
+            |listing: &Listing, rows: &[Row]| Value::list(rows.iter().map(|row| row_value(listing, row)).collect());
+        let entries = [
+            ("Images", list(&IMAGES_USAGE, &self.images)),
+            ("Containers", list(&CONTAINERS_USAGE, &self.containers)),
+            ("Volumes", list(&VOLUMES_USAGE, &self.volumes)),
+            ("BuildCache", Value::list(Vec::new())),
+        ];
+        let entries = entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let shape = Shape::Struct("*formatter.diskUsageContext");
+        Value::Object(Rc::new(Object { shape, entries, labels: None }))
+    }
+
+    /// What people see.
+    fn text(&self, usage: &DiskUsage) -> Result<String, Failure> {
+        let table = |listing: &Listing, rows: &[Row]| Format::new(listing, "", false).render(listing, rows);
+        let mut text = format!(
+            "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\n\
+             Build cache usage: 0B\n\n{BUILD_CACHE_HEADER}",
+            table(&IMAGES_USAGE, &self.images)?,
+            table(&CONTAINERS_USAGE, &self.containers)?,
+            table(&VOLUMES_USAGE, &self.volumes)?,
+        );
+        if usage.trash.0 > 0 {
+            text += &format!("\nTrash usage: {} in {} items\n", human(usage.trash.1), usage.trash.0);
+        }
+        Ok(text)
+    }
+}
+
+/// One row for each image, with the first of its names.
+fn image_rows(usage: &DiskUsage, truncate: bool) -> Vec<Row> {
+    const NONE: &str = "<none>";
+    let rows = usage.images.images.iter().map(|image| {
+        let (since, at) = image::created(image.created);
+        let name = image.names.first();
+        Row {
+            cells: vec![
+                if truncate { image.id.short() } else { image.id.to_string() },
+                name.map_or_else(|| NONE.to_owned(), |name| name.familiar_name()),
+                name.and_then(|name| name.tag.as_deref()).unwrap_or(NONE).to_owned(),
+                NONE.to_owned(),
+                since,
+                at,
+                human(image.size),
+                image.containers.to_string(),
+                human(image.shared),
+                human(image.unique),
+                human(image.size),
+            ],
+            labels: None,
+        }
+    });
+    rows.collect()
 }
 
 /// `system prune`

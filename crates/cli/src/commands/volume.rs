@@ -57,7 +57,8 @@ fn options(texts: &[String]) -> std::collections::BTreeMap<String, String> {
 }
 
 /// What `volume ls` knows of a volume.
-const VOLUMES: Listing = Listing {
+/// What `volume ls` can show of a volume.
+pub const VOLUMES: Listing = Listing {
     columns: &[
         ("Driver", "DRIVER"),
         ("Name", "VOLUME NAME"),
@@ -80,27 +81,30 @@ pub fn ls(door: &Door, args: args::LsArgs) -> Outcome {
     let format = Format::new(&VOLUMES, args.list.format.as_deref().unwrap_or_default(), args.list.quiet);
     let volumes = door.engine()?.volume_list(&Filters::parse(&args.list.filter, filter::VOLUMES)?)?;
     let unknown = || "N/A".to_owned();
-    let rows = volumes.into_iter().map(|volume| {
-        let labels = volume.labels.unwrap_or_default();
-        let mountpoint = volume.mountpoint.display().to_string();
-        Row {
-            cells: vec![
-                volume.driver,
-                volume.name.to_string(),
-                volume.scope.to_owned(),
-                mountpoint,
-                labels_text(&labels),
-                unknown(),
-                unknown(),
-                unknown(),
-                unknown(),
-                unknown(),
-            ],
-            labels: Some(labels),
-        }
-    });
+    let rows = volumes.into_iter().map(|volume| row(volume, unknown(), unknown()));
     out(&format.render(&VOLUMES, &rows.collect::<Vec<_>>())?)?;
     Ok(0)
+}
+
+/// A row of `VOLUMES`.
+pub fn row(volume: orlop_engine::Volume, links: String, size: String) -> Row {
+    let labels = volume.labels.unwrap_or_default();
+    let unknown = || "N/A".to_owned();
+    Row {
+        cells: vec![
+            volume.driver,
+            volume.name.to_string(),
+            volume.scope.to_owned(),
+            volume.mountpoint.display().to_string(),
+            labels_text(&labels),
+            links,
+            size,
+            unknown(),
+            unknown(),
+            unknown(),
+        ],
+        labels: Some(labels),
+    }
 }
 
 /// One volume as `inspect` shows it.

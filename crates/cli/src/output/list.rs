@@ -80,6 +80,16 @@ impl Format {
         Ok(if self.table { align(&out) } else { out })
     }
 
+    /// Whether it is a table, in which ids and commands are cut.
+    pub fn is_table(&self) -> bool {
+        self.table
+    }
+
+    /// The template run once, on one value that is no row.
+    pub fn run(&self, value: &Value) -> Result<String, template::Error> {
+        self.parse()?.run(value, Mode::Row).map_err(prefixed)
+    }
+
     fn parse(&self) -> Result<Template, template::Error> {
         Template::parse(&self.source).map_err(prefixed)
     }
@@ -90,7 +100,7 @@ fn prefixed(error: template::Error) -> template::Error {
 }
 
 /// JSON of a row has its fields sorted, as Go writes a map.
-fn row_value(listing: &Listing, row: &Row) -> Value {
+pub fn row_value(listing: &Listing, row: &Row) -> Value {
     let mut entries: Vec<(String, Value)> = listing
         .columns
         .iter()

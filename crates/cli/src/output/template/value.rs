@@ -157,12 +157,19 @@ impl Value {
     /// Compact JSON.
     pub fn to_json(&self) -> String {
         let text = serde_json::to_string(self).unwrap_or_else(|_| "null".to_owned());
+        // A row is written by Go's Marshal, which escapes for HTML; anything else by an encoder that doesn't.
+        match self.is_row() {
+            true => text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026"),
+            false => text,
+        }
+    }
+
+    /// A row of a list verb, or a list of such rows.
+    fn is_row(&self) -> bool {
         match self {
-            // A row is written by Go's Marshal, which escapes for HTML; anything else by an encoder that doesn't.
-            Self::Object(object) if matches!(object.shape, Shape::Struct(kind) if kind.starts_with("*formatter")) => {
-                text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
-            }
-            _ => text,
+            Self::Object(object) => matches!(object.shape, Shape::Struct(kind) if kind.starts_with("*formatter")),
+            Self::List(items) => items.first().is_some_and(Self::is_row),
+            _ => false,
         }
     }
 }
