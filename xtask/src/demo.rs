@@ -17,7 +17,7 @@ pub fn run() -> Outcome {
         packages::install(&["runc"])?;
     }
     println!("building …");
-    pass(&mut cargo(&["build", "--quiet", "--package", "orlop-cli"]))?;
+    pass(&mut cargo(&["build", "--package", "orlop-cli"]))?;
     let stage = Stage::set(target().join("debug/orlop"))?;
 
     stage.say("An image made of this machine's own tools, so that no registry is needed.");
