@@ -69,9 +69,14 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), Error> {
 
 /// Renames, refusing to replace what is at the target (EEXIST), and makes both names durable.
 pub fn rename_new(from: &Path, to: &Path) -> Result<(), Error> {
-    rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)
-        .map_err(|error| Error::io("rename", from, error))?;
+    rename_new_volatile(from, to)?;
     sync_parents(from, to)
+}
+
+/// Like [`rename_new`] without waiting for the disk.
+pub fn rename_new_volatile(from: &Path, to: &Path) -> Result<(), Error> {
+    rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)
+        .map_err(|error| Error::io("rename", from, error))
 }
 
 /// Exchanges two names atomically (RENAME_EXCHANGE) and makes it durable.
@@ -100,6 +105,11 @@ pub fn sync_parent(path: &Path) -> Result<(), Error> {
 
 /// fsync(2) of a directory: its entries are on the disk.
 pub fn sync_directory(path: &Path) -> Result<(), Error> {
+    sync_file(path)
+}
+
+/// fsync(2) of a file: its content is on the disk.
+pub fn sync_file(path: &Path) -> Result<(), Error> {
     let file = File::open(path).map_err(|error| Error::io("open", path, error))?;
     file.sync_all().map_err(|error| Error::io("sync", path, error))
 }

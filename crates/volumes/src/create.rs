@@ -24,7 +24,7 @@ use std::path::Path;
 const ANONYMOUS: &str = "com.docker.volume.anonymous";
 
 /// What `volume create`, or a mount of a volume that isn't there yet, asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CreateVolume {
     /// None makes an anonymous volume.
     pub name: Option<VolumeName>,
@@ -138,18 +138,21 @@ fn make_aside(aside: &Path, volume: &VolumeRow) -> Result<(), Error> {
     durable::make_directory(aside, 0o701)?;
     durable::make_directory(&aside.join("_data"), 0o755)?;
     crash::point("create: half");
-    // Also syncs the directory, and with it the name of `_data`.
     write_record(aside, volume)?;
     crash::point("create: aside");
     Ok(())
 }
 
 fn move_in(aside: &Path, path: &Path, volume: &VolumeRow) -> Result<(), Error> {
-    durable::rename_new(aside, path).map_err(|error| match error.is(Errno::EXIST) {
+    durable::rename_new_volatile(aside, path).map_err(|error| match error.is(Errno::EXIST) {
         // Somebody put it there this very moment; it is not ours to remove.
         true => Error::Stray { name: volume.name.clone(), path: path.to_owned() },
-        false => error.into(),
+        false => Error::from(error),
     })?;
+    // All at the end: the first of these writes the file system's journal, and the others find it written.
+    durable::sync_file(&path.join("volume.json"))?;
+    durable::sync_directory(path)?;
+    durable::sync_parent(path)?;
     crash::point("create: moved");
     crash::failure("create: sync")
 }
@@ -220,6 +223,10 @@ fn leftover(path: &Path, name: &VolumeName) -> Result<Option<VolumeRow>, Error> 
     let is_made_here = listed(path)?.is_some_and(|names| names.iter().eq(["_data", "volume.json"]));
     if !is_made_here || listed(&path.join("_data"))?.is_none_or(|names| !names.is_empty()) {
         return Ok(None);
+    }
+    // A power cut before the first sync leaves the record without its content.
+    if path.join("volume.json").metadata().is_ok_and(|record| record.len() == 0) {
+        return Ok(Some(new_row(CreateVolume { name: Some(name.clone()), ..CreateVolume::default() })?));
     }
     Ok(read_record(path)?.filter(|record| record.name == *name))
 }

@@ -149,11 +149,12 @@ pub fn usage(state: &State, row: &VolumeRow) -> Result<Option<TreeUsage>, Error>
 }
 
 /// Writes `volume.json` into a volume's directory.
+/// Doesn't wait for the disk: the caller syncs.
 pub(crate) fn write_record(directory: &Path, row: &VolumeRow) -> Result<(), Error> {
     let record = VolumeRow { phase: VolumePhase::Ready, mounted_for: Vec::new(), ..row.clone() };
     let mut json = serde_json::to_vec_pretty(&record).map_err(|error| Error::io("write", directory, error))?;
     json.push(b'\n');
-    Ok(orlop_sys::durable::write_file(&directory.join("volume.json"), &json, 0o600)?)
+    Ok(orlop_sys::durable::write_file_volatile(&directory.join("volume.json"), &json, 0o600)?)
 }
 
 /// What `volume.json` in a directory says; None when it isn't there or isn't one.

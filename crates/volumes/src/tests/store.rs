@@ -258,3 +258,19 @@ fn a_volume_whose_directory_is_missing_can_be_forgotten() {
     world.check();
     assert!(world.create("data").created);
 }
+
+#[test]
+fn a_creation_whose_record_a_power_cut_emptied_is_made_anew() {
+    let world = World::new();
+    let path = volume_path(&world.state, &name("data"));
+    std::fs::create_dir_all(path.join("_data")).unwrap();
+    std::fs::write(path.join("volume.json"), b"").unwrap();
+    assert!(create(&world.state, request("data", &[])).unwrap().created);
+    // With content it is somebody's.
+    let path = volume_path(&world.state, &name("kept"));
+    std::fs::create_dir_all(path.join("_data")).unwrap();
+    std::fs::write(path.join("volume.json"), b"").unwrap();
+    std::fs::write(path.join("_data/file"), b"x").unwrap();
+    assert!(matches!(create(&world.state, request("kept", &[])), Err(Error::Stray { .. })));
+    assert!(path.join("_data/file").exists());
+}
