@@ -80,7 +80,6 @@ mod tests {
     use crate::door::Door;
     use crate::failure::Failure;
     use crate::verbs::VERBS;
-    use std::fmt::Write;
 
     /// The list of docs/cli.md.
     fn page() -> String {
@@ -92,9 +91,30 @@ mod tests {
                 Reason::Later => String::new(),
                 Reason::OnlyFor(what) => format!(" (for {what})"),
             };
-            let _ = writeln!(page, "- {names}{why}: `{flags}`");
+            page += &wrapped(&format!("- {names}{why}: `{flags}`"));
         }
         page
+    }
+
+    /// An item of a list, in lines of at most 120 columns.
+    fn wrapped(item: &str) -> String {
+        let (mut text, mut used) = (String::new(), 0);
+        for word in item.split(' ') {
+            match used {
+                0 => {}
+                _ if used + 1 + word.len() > 120 => {
+                    text += "\n  ";
+                    used = 2;
+                }
+                _ => {
+                    text.push(' ');
+                    used += 1;
+                }
+            }
+            text += word;
+            used += word.len();
+        }
+        text + "\n"
     }
 
     #[test]
