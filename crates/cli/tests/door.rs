@@ -132,6 +132,7 @@ fn through_a_link_named_docker_it_speaks_of_docker() {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn df_in_detail_takes_a_template() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: an engine needs root");
