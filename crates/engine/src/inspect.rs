@@ -5,6 +5,7 @@
 use crate::{Container, Engine, Result};
 use orlop_model::Timestamp;
 use orlop_model::mount::{BindRecursive, MountKind, MountSpec, Propagation};
+use orlop_mounts::{ResolvedKind, ResolvedMount};
 use serde_json::{Map, Value, json};
 
 impl Engine {
@@ -52,7 +53,7 @@ impl Engine {
             "ExecIDs": self.exec_ids(container),
             "HostConfig": self.describe_host_config(container),
             "GraphDriver": { "Data": graph, "Name": details.driver },
-            "Mounts": details.mounts.iter().map(orlop_mounts::ResolvedMount::point).collect::<Vec<_>>(),
+            "Mounts": describe_mounts(container),
             "Config": describe_config(container),
             "NetworkSettings": describe_network(container, self.is_running(container)),
         });
@@ -156,6 +157,16 @@ impl Engine {
         }
         object
     }
+}
+
+/// Docker keeps what `--tmpfs` made in HostConfig.Tmpfs only; `--mount type=tmpfs` is here as well.
+fn describe_mounts(container: &Container) -> Value {
+    let flag = |mount: &&ResolvedMount| {
+        let by_tmpfs_flag =
+            || container.details.host.tmpfs.keys().any(|path| path.trim_end_matches('/') == mount.target);
+        !(matches!(mount.kind, ResolvedKind::Tmpfs(_)) && by_tmpfs_flag())
+    };
+    json!(container.details.mounts.iter().filter(flag).map(ResolvedMount::point).collect::<Vec<_>>())
 }
 
 fn describe_config(container: &Container) -> Value {
