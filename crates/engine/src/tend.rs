@@ -32,8 +32,11 @@ impl Engine {
     fn settle(&self) -> Result<()> {
         let containers = self.settle_containers();
         let volumes = orlop_volumes::recover(&self.state).map(drop).map_err(Error::from);
-        let images = orlop_images::recover(self.image_store()?).map(drop).map_err(Error::from);
-        containers.and(volumes).and(images)
+        containers.and(volumes).and(self.settle_images())
+    }
+
+    fn settle_images(&self) -> Result<()> {
+        Ok(orlop_images::recover(self.image_store()?).map(drop)?)
     }
 
     fn settle_containers(&self) -> Result<()> {
@@ -49,7 +52,7 @@ impl Engine {
         first
     }
 
-    /// Has another process do what may take long: deleting what a killed command was deleting or unpacking.
+    /// Has another process do what may take long: deleting a volume that a killed command was deleting.
     fn tend_in_background(&self) -> Result<()> {
         let mark = self.roots.run.join("tending");
         let age = std::fs::metadata(&mark).ok().and_then(|mark| mark.modified().ok()?.elapsed().ok());
@@ -124,6 +127,7 @@ impl Engine {
         if is_tended() {
             if self.state.read(|tx| tx.is_unsettled())? {
                 let _ = self.settle_containers();
+                let _ = self.settle_images();
                 let _ = self.tend_in_background();
             }
             return Ok(());
