@@ -52,7 +52,7 @@ impl Engine {
         first
     }
 
-    /// Has another process do what may take long: deleting a volume that a killed command was deleting.
+    /// Has another process do what may take long: deleting what a killed command was emptying out of the trash.
     fn tend_in_background(&self) -> Result<()> {
         let mark = self.roots.run.join("tending");
         let age = std::fs::metadata(&mark).ok().and_then(|mark| mark.modified().ok()?.elapsed().ok());
@@ -127,6 +127,7 @@ impl Engine {
         if is_tended() {
             if self.state.read(|tx| tx.is_unsettled())? {
                 let _ = self.settle_containers();
+                let _ = orlop_volumes::recover_volumes(&self.state);
                 let _ = self.settle_images();
                 let _ = self.tend_in_background();
             }

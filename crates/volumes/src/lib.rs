@@ -41,7 +41,7 @@ pub use first_use::{FirstUse, FirstUseOptions, initialise};
 pub use local::LocalDriver;
 pub use mount::{Mounted, mount, unmount};
 pub use prune::{PrunePlan, Pruned, plan_prune, prune};
-pub use recover::recover;
+pub use recover::{recover, recover_volumes};
 pub use remove::{Removal, RemoveVolume, remove, undo_create};
 pub use store::{Volume, data_path, get, inspect, list, require, unused, usage, volume_path};
 

@@ -10,7 +10,17 @@ use orlop_state::{State, VolumeRow};
 /// deleted. Returns how many things were settled. Cheap when there is nothing to do: one read, and one of the names in
 /// `volumes/`.
 pub fn recover(state: &State) -> Result<usize, Error> {
-    let (volumes, mut trash) = state.read(|tx| Ok::<_, Error>((tx.volumes().list()?, tx.trash().list()?)))?;
+    let mut settled = recover_volumes(state)?;
+    // Read after that: a removal without the trash has put something there to be deleted.
+    for row in state.read(|tx| tx.trash().list())?.iter().filter(|row| row.emptying) {
+        settled += usize::from(trash::recover(state, row)?);
+    }
+    Ok(settled)
+}
+
+/// The part of [`recover`] that other verbs may be waiting for; it leaves alone what is being deleted for good.
+pub fn recover_volumes(state: &State) -> Result<usize, Error> {
+    let volumes = state.read(|tx| tx.volumes().list())?;
     let mut settled = create::remove_leftovers(state, &volumes)?;
     for volume in volumes {
         if volume.phase == VolumePhase::Ready && volume.mounted_for.is_empty() {
@@ -23,13 +33,6 @@ pub fn recover(state: &State) -> Result<usize, Error> {
             settled += 1;
         }
         settled += usize::from(mount::forget_dead_users(state, &volume.name)?);
-    }
-    if settled > 0 {
-        // A removal without the trash, finished above, has put something there to be deleted.
-        trash = state.read(|tx| tx.trash().list())?;
-    }
-    for row in trash.iter().filter(|row| row.emptying) {
-        settled += usize::from(trash::recover(state, row)?);
     }
     Ok(settled)
 }
