@@ -106,7 +106,7 @@ impl<R: Row> Table<'_, R> {
         let sql = format!("SELECT key, body, hash FROM {} WHERE key = ?1", R::TABLE);
         let found = self.one(&sql, key)?;
         if found.is_none() {
-            self.list()?;
+            self.verify()?;
         }
         Ok(found)
     }
@@ -119,7 +119,7 @@ impl<R: Row> Table<'_, R> {
         let sql = format!("SELECT key, body, hash FROM {} WHERE {column} = ?1", R::TABLE);
         let found = self.one(&sql, value)?;
         if found.is_none() {
-            self.list()?;
+            self.verify()?;
         }
         Ok(found)
     }
@@ -138,6 +138,22 @@ impl<R: Row> Table<'_, R> {
     /// # Errors
     /// [`Error::Corrupt`] when a row or the table doesn't match its hash.
     pub fn list(&self) -> Result<Vec<R>, Error> {
+        self.raw_rows()?.into_iter().map(|raw| self.check(raw)).collect()
+    }
+
+    /// The row with this key, or None without a look at the table: for who asks again, under a lock, before he believes
+    /// it.
+    pub fn peek(&self, key: &str) -> Result<Option<R>, Error> {
+        self.one(&format!("SELECT key, body, hash FROM {} WHERE key = ?1", R::TABLE), key)
+    }
+
+    /// The check of a miss: every row against its hash, and the table against its sum.
+    fn verify(&self) -> Result<(), Error> {
+        self.raw_rows()?.iter().try_for_each(|raw| self.check_hash(raw))
+    }
+
+    /// Every row as it is stored; all of them together match the table's sum.
+    fn raw_rows(&self) -> Result<Vec<RawRow>, Error> {
         let sql = format!("SELECT key, body, hash FROM {} ORDER BY key", R::TABLE);
         let raws = self
             .connection
@@ -154,7 +170,7 @@ impl<R: Row> Table<'_, R> {
             let key = format!("table ({} rows found, {} expected)", found.count, expected.count);
             return Err(Error::Corrupt { table: R::TABLE, key });
         }
-        raws.into_iter().map(|raw| self.check(raw)).collect()
+        Ok(raws)
     }
 
     /// Every row whose key begins with `prefix`. Meant for ids: a hit checks its rows, a miss the table.
@@ -170,7 +186,7 @@ impl<R: Row> Table<'_, R> {
             .and_then(|mut statement| statement.query_map([prefix], raw_row)?.collect::<rusqlite::Result<Vec<_>>>())
             .map_err(|source| self.database(source))?;
         if raws.is_empty() {
-            self.list()?;
+            self.verify()?;
         }
         raws.into_iter().map(|raw| self.check(raw)).collect()
     }
@@ -237,13 +253,18 @@ impl<R: Row> Table<'_, R> {
             .map_err(|source| self.database(source))
     }
 
-    fn check(&self, (key, body, hash): RawRow) -> Result<R, Error> {
-        let corrupt = |key: String| Error::Corrupt { table: R::TABLE, key };
-        if row_hash(R::TABLE, &key, &body) != hash {
-            return Err(corrupt(key));
-        }
+    fn check(&self, raw: RawRow) -> Result<R, Error> {
+        self.check_hash(&raw)?;
+        let (key, body, _) = raw;
         // A body that matches its hash and yet can't be read was written by another version.
-        serde_json::from_str(&body).map_err(|error| corrupt(format!("{key} ({error})")))
+        serde_json::from_str(&body).map_err(|error| Error::Corrupt { table: R::TABLE, key: format!("{key} ({error})") })
+    }
+
+    fn check_hash(&self, (key, body, hash): &RawRow) -> Result<(), Error> {
+        if row_hash(R::TABLE, key, body) == *hash {
+            return Ok(());
+        }
+        Err(Error::Corrupt { table: R::TABLE, key: key.clone() })
     }
 
     fn database(&self, source: rusqlite::Error) -> Error {

@@ -54,7 +54,7 @@ pub struct Created {
 /// can't be used; [`Error::Stray`] when something that is no volume lies in its place.
 pub fn create(state: &State, request: CreateVolume) -> Result<Created, Error> {
     let volume = new_row(request.clone())?;
-    let found = state.read(|tx| tx.volumes().get(volume.name.as_str()))?;
+    let found = state.read(|tx| tx.volumes().peek(volume.name.as_str()))?;
     if let Some(found) = found
         && is_visible(&found)
     {
