@@ -5,7 +5,7 @@ use crate::container::Phase;
 use crate::create::Reserved;
 use crate::open::{remove_directory, remove_file};
 use crate::{Container, CreateRequest, Created, Engine, Error, Network, Result, files, user};
-use orlop_model::{ErrorKind, Id, Kind};
+use orlop_model::{ErrorKind, Kind};
 use orlop_mounts::{AppliedKind, AppliedMount, Place};
 use orlop_runtime::attach::{Connection, SessionOptions};
 use orlop_runtime::shim::{LogConfig, ShimConfig};
@@ -242,19 +242,8 @@ fn spec_mount(mount: AppliedMount) -> SpecMount {
 /// The signal that stops this container.
 pub(crate) fn stop_signal(container: &Container) -> Result<i32> {
     match container.details.config.stop_signal.as_str() {
-        "" => Ok(libc_sigterm()),
+        "" => Ok(rustix::process::Signal::TERM.as_raw()),
         name => crate::kill::signal_number(name),
-    }
-}
-
-fn libc_sigterm() -> i32 {
-    rustix::process::Signal::TERM.as_raw()
-}
-
-impl Engine {
-    /// The id that a name means, for verbs that only need that.
-    pub fn id_of(&self, name: &str) -> Result<Id> {
-        Ok(self.container(name)?.id)
     }
 }
 
