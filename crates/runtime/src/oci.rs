@@ -18,10 +18,6 @@ pub const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 pub trait OciRuntime {
     /// Creates and starts the container whose bundle is `files.dir`, in one call; done when the program runs.
     fn run_detached(&self, id: &str, files: &CallFiles) -> Call;
-    /// Creates the container, its first process waiting for `start`.
-    fn create(&self, id: &str, files: &CallFiles) -> Call;
-    /// Lets a created container's program run.
-    fn start(&self, id: &str) -> Result<(), Error>;
     /// Starts a further process, described by the OCI `process` object in `process`; done when the program runs.
     fn exec(&self, id: &str, process: &str, files: &CallFiles) -> Call;
     /// Signals the first process.
@@ -125,14 +121,6 @@ impl Runc {
 impl OciRuntime for Runc {
     fn run_detached(&self, id: &str, files: &CallFiles) -> Call {
         self.start_call(&["run", "--detach", "--bundle", "."], id, files)
-    }
-
-    fn create(&self, id: &str, files: &CallFiles) -> Call {
-        self.start_call(&["create", "--bundle", "."], id, files)
-    }
-
-    fn start(&self, id: &str) -> Result<(), Error> {
-        self.short_call(id, &["start", id]).map(drop)
     }
 
     fn exec(&self, id: &str, process: &str, files: &CallFiles) -> Call {

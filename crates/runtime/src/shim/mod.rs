@@ -7,9 +7,13 @@
 
 mod cgroup;
 mod client;
+mod connections;
 mod end;
+mod exec;
+mod processes;
 mod serve;
 mod session;
+mod streams;
 
 pub(crate) use serve::Report;
 pub(crate) use session::socket_address;
