@@ -7,6 +7,40 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// A layer's archive where it lies: plain or compressed, and read from its beginning as often as it is needed.
+pub trait LayerBlob: std::fmt::Debug + Send + Sync {
+    /// For messages.
+    fn name(&self) -> String;
+
+    /// Bytes, as its descriptor says.
+    fn size(&self) -> u64;
+
+    /// Reads it from its beginning. A reader that waits for anything looks at `cancelled` meanwhile. An error of this
+    /// crate inside of a reader's error is what the user gets to see.
+    fn open<'a>(&'a self, cancelled: &'a AtomicBool) -> Result<Box<dyn Read + Send + 'a>, Error>;
+
+    /// Everything is unpacked and verified, and goes to the disk next: copies of the blob need not go there.
+    fn unpacked(&self) {}
+
+    /// Another layer has failed: wakes a reader that waits.
+    fn cancel(&self) {}
+}
+
+impl LayerBlob for Blob {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn open<'a>(&'a self, _: &'a AtomicBool) -> Result<Box<dyn Read + Send + 'a>, Error> {
+        Ok(Box::new(self.reader()))
+    }
+}
 
 /// The content of one file of an archive. Reading it moves no shared position, so any number may read at once.
 #[derive(Clone, Debug)]

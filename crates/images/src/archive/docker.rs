@@ -11,6 +11,7 @@ use crate::archive::{ArchivedImage, ArchivedLayer, MAX_JSON, parse_config, parse
 use orlop_model::Digest;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -65,7 +66,7 @@ fn image(files: &Files, item: ManifestItem) -> Result<ArchivedImage, Error> {
         }
         // `<digest>.tar` is the diff_id, which is verified anyway.
         let digest = digest_in_name(name).filter(|_| is_blob);
-        layers.push(ArchivedLayer { diff_id: *diff_id, blob, digest });
+        layers.push(ArchivedLayer { diff_id: *diff_id, blob: Arc::new(blob), digest });
     }
     Ok(ArchivedImage { id, names: item.repo_tags.unwrap_or_default(), config, parsed, manifest: None, layers })
 }

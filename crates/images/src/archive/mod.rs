@@ -10,7 +10,7 @@ mod oci;
 mod source;
 mod tar_index;
 
-pub use blob::{Blob, BlobReader};
+pub use blob::{Blob, BlobReader, LayerBlob};
 pub use oci::machine_architecture;
 pub use source::Source;
 
@@ -22,6 +22,7 @@ use orlop_model::Digest;
 use orlop_model::image::ImageConfig;
 use source::Files;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Manifests, indexes and configs are not longer than this (DESIGN.md, "Unpacking has limits").
 pub(crate) const MAX_JSON: u64 = 4 * 1024 * 1024;
@@ -51,13 +52,13 @@ pub struct ArchivedImage {
     pub layers: Vec<ArchivedLayer>,
 }
 
-/// A layer in an archive.
+/// A layer in an archive or a registry.
 #[derive(Clone, Debug)]
 pub struct ArchivedLayer {
     /// Digest of the uncompressed layer, as the config says; verified when it is unpacked.
     pub diff_id: Digest,
-    /// The layer as it lies there: tar, plain or compressed.
-    pub blob: Blob,
+    /// The layer as it lies there: tar, plain or compressed; its size is what the descriptor says.
+    pub blob: Arc<dyn LayerBlob>,
     /// Digest of the blob as it lies there, where the archive tells one.
     pub digest: Option<Digest>,
 }

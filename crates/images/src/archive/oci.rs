@@ -7,6 +7,7 @@ use crate::archive::{ArchivedImage, ArchivedLayer, MAX_JSON, parse_config, parse
 use orlop_model::Digest;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Indexes within indexes; real ones have two levels.
 const MAX_DEPTH: usize = 4;
@@ -182,7 +183,7 @@ fn from_manifest(files: &Files, digest: Digest, bytes: Vec<u8>) -> Result<Archiv
     for (descriptor, diff_id) in descriptors.iter().zip(&parsed.rootfs.diff_ids) {
         check_layer_type(&descriptor.media_type)?;
         let blob = verified_size(files, descriptor)?;
-        layers.push(ArchivedLayer { diff_id: *diff_id, blob, digest: Some(descriptor.digest) });
+        layers.push(ArchivedLayer { diff_id: *diff_id, blob: Arc::new(blob), digest: Some(descriptor.digest) });
     }
     let manifest = Some((digest, bytes));
     Ok(ArchivedImage { id: manifest_config_id(&config), names: Vec::new(), config, parsed, manifest, layers })

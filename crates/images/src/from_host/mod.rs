@@ -187,7 +187,7 @@ pub(crate) fn collect(name: &str, binaries: &[String], ingest: &Path) -> Result<
         ..ImageConfig::default()
     };
     let config = serde_json::to_vec(&parsed).expect("strings and lists become JSON");
-    let layers = vec![ArchivedLayer { diff_id, blob, digest: None }];
+    let layers = vec![ArchivedLayer { diff_id, blob: std::sync::Arc::new(blob), digest: None }];
     let names = vec![name.to_owned()];
     Ok(ArchivedImage { id: archive::sha256(&config), names, config, parsed, manifest: None, layers })
 }
@@ -286,7 +286,8 @@ mod tests {
         let ingest = tempfile::tempdir().unwrap();
         let image = collect("tools", &[], ingest.path()).unwrap();
         let root = tempfile::tempdir().unwrap();
-        tar::Archive::new(image.layers[0].blob.reader()).unpack(root.path()).unwrap();
+        let never = std::sync::atomic::AtomicBool::new(false);
+        tar::Archive::new(image.layers[0].blob.open(&never).unwrap()).unpack(root.path()).unwrap();
         for command in ["ls -l / > /dev/null", "id -u", "echo x | grep x | sed s/x/y/ | awk '{print}'", "tar --version"]
         {
             let status =
