@@ -58,6 +58,7 @@ impl State {
             make_private(&path)?;
         }
         PRIVATE_FILES.iter().try_for_each(|name| keep_private(&root.join(name)))?;
+        keep_journal(&root.join("state.db-journal"))?;
         let connection = connect(&path).map_err(|source| Error::Database { path: path.clone(), source })?;
         let state = Self { root: root.to_owned(), path, connection: Mutex::new(connection) };
         state.migrate(known)?;
@@ -195,12 +196,23 @@ fn make_root(root: &Path) -> Result<FileLock, Error> {
     Ok(FileLock::exclusive(&root.join("locks/engine/new"))?)
 }
 
-/// Makes the database's file, so that nobody else can ever read it; SQLite gives its mode to the journal.
+/// Makes a file of the database's, so that nobody else can ever read it.
 fn make_private(path: &Path) -> Result<(), Error> {
     use std::os::unix::fs::OpenOptionsExt;
     // Neither truncated nor locked: another process may have made it meanwhile.
     let made = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
     made.map(drop).map_err(|error| orlop_sys::Error::io("create", path, error).into())
+}
+
+/// Sees to it that the journal's name is on the disk before a commit relies on it. SQLite is compiled without its own
+/// sync of the directory (SQLITE_DISABLE_DIRSYNC), which it would do in each process, since it can't know that
+/// journal_mode=PERSIST has kept the file; what SQLite itself deletes or makes anew is no journal in that mode.
+fn keep_journal(path: &Path) -> Result<(), Error> {
+    if !is_there(path)? {
+        make_private(path)?;
+        durable::sync_directory(path.parent().unwrap_or(path))?;
+    }
+    Ok(())
 }
 
 /// Takes a file's permissions from everybody but its owner, when others have some.

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: Orlop's release binary beside Docker, Podman and bare runc, taking turns in one run, so that what
+//! `cargo xtask bench`: Orlop's static binary beside Docker, Podman and bare runc, taking turns in one run, so that what
 //! else the machine does hits all of them. Peers that aren't installed are left out and named.
 
 mod groups;
@@ -11,7 +11,7 @@ use std::process::Command;
 
 use lab::Lab;
 
-use crate::shell::{capture, cargo, is_root, pass, root, target, which};
+use crate::shell::{capture, is_root, root, which};
 use crate::{Outcome, packages};
 
 /// A group of measurements: its name, and what runs it and hands back its section of the page.
@@ -54,13 +54,12 @@ pub fn run(names: &[&str]) -> Outcome {
     Ok(())
 }
 
-/// The release binary, or the one that `ORLOP_BIN` names.
+/// The static binary that `cargo xtask dist` makes, or the one that `ORLOP_BIN` names.
 fn binary() -> Outcome<PathBuf> {
     if let Some(path) = std::env::var_os("ORLOP_BIN") {
         return Ok(PathBuf::from(path));
     }
-    pass(&mut cargo(&["build", "--quiet", "--release", "--package", "orlop-cli"]))?;
-    Ok(target().join("release/orlop"))
+    crate::dist::build()
 }
 
 /// What a reader must know to judge the figures.
