@@ -2,6 +2,7 @@
 
 use crate::{Engine, Error, Network, Result};
 use orlop_model::mount::{MountSpec, VolumesFrom};
+use orlop_model::options::{HealthCheck, HostOptions};
 use orlop_model::{Id, Timestamp};
 use orlop_mounts::ResolvedMount;
 use orlop_state::{ContainerRow, ReadTx};
@@ -63,6 +64,12 @@ pub struct ContainerConfig {
     pub stop_signal: String,
     /// Seconds until SIGKILL; None is 10.
     pub stop_timeout: Option<i64>,
+    /// The NIS domain; empty for none.
+    #[serde(default)]
+    pub domainname: String,
+    /// The health check, of the flags over the image's.
+    #[serde(default)]
+    pub health: Option<HealthCheck>,
 }
 
 /// Docker's `HostConfig`, as far as it is built.
@@ -84,6 +91,9 @@ pub struct HostConfig {
     pub auto_remove: bool,
     /// `--read-only`.
     pub read_only: bool,
+    /// Resources, security, namespaces, restart policy, log and the like.
+    #[serde(default)]
+    pub options: HostOptions,
 }
 
 /// Where a container is in its life.

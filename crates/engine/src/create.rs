@@ -6,8 +6,9 @@
 use crate::container::{ContainerConfig, Details, HostConfig, Phase, Status};
 use crate::open::remove_directory;
 use crate::{Container, CreateRequest, Created, Engine, Error, Network, Result};
-use orlop_model::image::ImageConfig;
+use orlop_model::image::{ContainerDefaults, ImageConfig};
 use orlop_model::mount::{MountKind, MountSpec};
+use orlop_model::options::HealthCheck;
 use orlop_model::{ContainerName, Id, Timestamp};
 use orlop_mounts::{Entry, Inherited, Origin, Request, Resolved, ResolvedMount};
 use orlop_state::rows::volume::VolumeOrigin;
@@ -36,6 +37,7 @@ impl Engine {
     /// Everything up to a container that nobody has been told of.
     pub(crate) fn reserve(&self, request: &CreateRequest) -> Result<Reserved> {
         orlop_model::mount::check_duplicates(&all_specs(request)).map_err(orlop_mounts::Error::from)?;
+        request.options.check(request.network.name(), request.hostname.as_deref())?;
         for attempt in 0.. {
             let (image, config) = self.image_for(&request.image)?;
             let id = Id::random();
@@ -241,6 +243,7 @@ fn host_config(request: &CreateRequest) -> HostConfig {
         network: request.network,
         auto_remove: request.auto_remove,
         read_only: request.read_only,
+        options: request.options.clone(),
     }
 }
 
@@ -266,13 +269,17 @@ fn merge(id: Id, request: &CreateRequest, image: &ImageConfig) -> Result<Contain
             "the working directory '{working_dir}' is invalid, it needs to be an absolute path"
         )));
     }
+    let health = health(request, defaults)?;
+    let mut exposed_ports: Vec<String> = defaults.exposed_ports.keys().chain(&request.exposed_ports).cloned().collect();
+    exposed_ports.sort_unstable();
+    exposed_ports.dedup();
     let mut labels = defaults.labels.clone();
     labels.extend(request.labels.clone());
     Ok(ContainerConfig {
         hostname: hostname(id, request)?,
         user: request.user.clone().unwrap_or_else(|| defaults.user.clone()),
         attach: request.attach,
-        exposed_ports: defaults.exposed_ports.keys().cloned().collect(),
+        exposed_ports,
         tty: request.tty,
         open_stdin: request.open_stdin,
         stdin_once: request.stdin_once,
@@ -284,7 +291,22 @@ fn merge(id: Id, request: &CreateRequest, image: &ImageConfig) -> Result<Contain
         labels,
         stop_signal,
         stop_timeout: request.stop_timeout,
+        domainname: request.domainname.clone(),
+        health,
     })
+}
+
+/// The image's health check with the user's over it. One of the image's that can't be read is none, as for Docker.
+fn health(request: &CreateRequest, defaults: &ContainerDefaults) -> Result<Option<HealthCheck>> {
+    let image = defaults.healthcheck.clone().and_then(|value| serde_json::from_value::<HealthCheck>(value).ok());
+    let merged = match request.health.clone() {
+        Some(own) => Some(own.over(image)),
+        None => image,
+    };
+    if let Some(check) = &merged {
+        check.check()?;
+    }
+    Ok(merged)
 }
 
 fn hostname(id: Id, request: &CreateRequest) -> Result<String> {

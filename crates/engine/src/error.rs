@@ -43,6 +43,9 @@ pub enum Error {
     /// The image or the container has no program to run.
     #[error("no command specified")]
     NoCommand,
+    /// A flag makes no sense.
+    #[error(transparent)]
+    Option(#[from] orlop_model::options::InvalidOption),
     /// The configuration can't be used.
     #[error("{}: {reason}", path.display())]
     Config {
@@ -98,7 +101,9 @@ impl Kind for Error {
                 ErrorKind::NotFound
             }
             Self::NameTaken { .. } | Self::Conflict(_) => ErrorKind::Conflict,
-            Self::Ambiguous(_) | Self::Invalid(_) | Self::NoCommand | Self::Config { .. } => ErrorKind::Invalid,
+            Self::Ambiguous(_) | Self::Invalid(_) | Self::Option(_) | Self::NoCommand | Self::Config { .. } => {
+                ErrorKind::Invalid
+            }
             Self::Unsupported(_) => ErrorKind::Unsupported,
             Self::Io { source, .. } => Kind::kind(source),
             Self::State(error) => error.kind(),

@@ -1,6 +1,7 @@
 //! What `create` and `run` are asked for. The CLI makes it of flags, the API of JSON.
 
 use orlop_model::mount::{MountSpec, VolumesFrom};
+use orlop_model::options::{HealthCheck, HostOptions};
 use orlop_model::{ContainerName, Id};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -54,6 +55,14 @@ pub struct CreateRequest {
     pub stop_signal: Option<String>,
     /// Seconds; None for 10.
     pub stop_timeout: Option<i64>,
+    /// `--domainname`; empty for none.
+    pub domainname: String,
+    /// `--expose`: `80/tcp`, beside the image's.
+    pub exposed_ports: Vec<String>,
+    /// `--health-*`; None for the image's.
+    pub health: Option<HealthCheck>,
+    /// Everything else that ties it to the host.
+    pub options: HostOptions,
 }
 
 /// `--network`, as far as it is built.

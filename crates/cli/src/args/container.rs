@@ -1,6 +1,7 @@
 //! Flags of `run`, `create`, `ps` and the other verbs on containers. A flag of Docker's that is not here is refused by
 //! name.
 
+use super::options::{NameArgs, NamespaceArgs, PolicyArgs, ResourceArgs, SecurityArgs};
 use super::shared::{ListFlags, PruneFlags};
 use clap::Args;
 use std::path::PathBuf;
@@ -102,6 +103,21 @@ pub struct CreateArgs {
     /// Publish all exposed ports to random ports
     #[arg(short = 'P', long, hide = true)]
     pub publish_all: bool,
+    /// What it may use
+    #[command(flatten)]
+    pub resources: ResourceArgs,
+    /// What it may do
+    #[command(flatten)]
+    pub security: SecurityArgs,
+    /// Where it is
+    #[command(flatten)]
+    pub namespaces: NamespaceArgs,
+    /// Whom it knows
+    #[command(flatten)]
+    pub names: NameArgs,
+    /// How it goes on
+    #[command(flatten)]
+    pub policies: PolicyArgs,
     /// The image, and what comes after it
     #[arg(trailing_var_arg = true)]
     pub command: Vec<String>,

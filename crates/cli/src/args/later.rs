@@ -1,5 +1,6 @@
 //! Docker's flags that are not there yet: refused by name, so that nobody looks for a typing mistake. What stands here
-//! is what `--help` of Docker 28 has beyond ours, and its flags that are hidden there.
+//! is what `--help` of Docker 28 has beyond ours, and its flags that are hidden there. A flag that a verb reads already,
+//! but that has no effect yet, stands here too and is refused all the same: who gives it its effect removes it.
 
 /// Flags of a verb that have one reason.
 struct Missing {
@@ -139,7 +140,6 @@ mod tests {
                 let verb = VERBS.iter().find(|verb| verb.syntax.path == *path).expect(path);
                 for name in missing.flags().flat_map(|names| names.split(", ")) {
                     let door = Door { program: "docker".to_owned(), globals: globals() };
-                    // A flag that the verb has come to know must not be in the table any more.
                     match verb.run(&door, &[name.to_owned(), "x".to_owned()]) {
                         Err(Failure::Refusal(Refusal::Missing(text))) => {
                             assert!(text.contains(name) && text.lines().count() == 1, "{text}");

@@ -7,12 +7,14 @@ pub mod global;
 pub mod help;
 pub mod image;
 mod later;
+pub mod options;
 pub mod shared;
 pub mod system;
 pub mod volume;
 
 use clap::builder::{TypedValueParser, ValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, Args, Command};
 
 /// How many arguments a verb takes besides its flags.
@@ -55,6 +57,11 @@ pub struct Syntax {
 /// Reads the flags of one verb. `words` are what follows the verb's name.
 pub fn parse<A: Args>(program: &str, syntax: &Syntax, words: &[String]) -> Result<A, Refusal> {
     let mut command = behave(A::augment_args(Command::new("orlop").no_binary_name(true)));
+    // What is read but has no effect yet is refused as what isn't there.
+    command = command.mut_args(|arg| match later_flag(syntax, &arg) {
+        Some(_) => arg.hide(true),
+        None => arg,
+    });
     command.build();
     // `-h` is help unless it is one of the verb's own flags.
     let takes_h = command.get_arguments().any(|arg| arg.get_short() == Some('h'));
@@ -64,6 +71,13 @@ pub fn parse<A: Args>(program: &str, syntax: &Syntax, words: &[String]) -> Resul
     })?;
     if matches.get_flag("help") {
         return Err(Refusal::Help(help::verb(program, syntax, &command)));
+    }
+    let later = command.get_arguments().find_map(|arg| {
+        let given = matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
+        later_flag(syntax, arg).filter(|_| given)
+    });
+    if let Some(refusal) = later {
+        return Err(Refusal::Missing(refusal));
     }
     let positional = command.get_positionals().next().map(|arg| arg.get_id().clone());
     let given = positional.map_or(0, |id| matches.get_many::<String>(id.as_str()).map_or(0, Iterator::count));
@@ -76,6 +90,11 @@ pub fn parse<A: Args>(program: &str, syntax: &Syntax, words: &[String]) -> Resul
         return Err(Refusal::Arguments(count_error(program, syntax)));
     }
     A::from_arg_matches(&matches).map_err(|error| Refusal::Flag(error.to_string()))
+}
+
+/// The refusal of a flag that clap knows, when it stands in the list of what comes later.
+fn later_flag(syntax: &Syntax, arg: &Arg) -> Option<String> {
+    arg.get_long().and_then(|long| later::refusal(syntax.path, &format!("--{long}")))
 }
 
 fn wanted_help(error: &clap::Error, takes_h: bool) -> bool {
@@ -144,10 +163,7 @@ fn invalid_argument(error: &clap::Error) -> &str {
 
 /// A flag that can't be had: one of Docker's by its name, any other in pflag's words.
 fn flag_refusal(program: &str, syntax: &Syntax, command: &Command, error: &clap::Error, words: &[String]) -> Refusal {
-    let missing = match error.kind() {
-        ErrorKind::UnknownArgument => later::refusal(syntax.path, flag_of(error)),
-        _ => None,
-    };
+    let missing = later::refusal(syntax.path, flag_of(error));
     missing.map_or_else(|| Refusal::Flag(flag_error(program, syntax, command, error, words)), Refusal::Missing)
 }
 

@@ -4,6 +4,7 @@ pub mod container;
 mod foreground;
 pub mod image;
 pub mod internal;
+mod options;
 mod request;
 pub mod system;
 pub mod volume;

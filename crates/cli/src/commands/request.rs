@@ -1,13 +1,16 @@
 //! From the flags of `run` and `create` to what the engine is asked for. A mistake in a flag is found here, before
 //! anything is looked at or made.
 
+use super::options::{health, host_options};
 use crate::args::container::CreateArgs;
 use crate::failure::Failure;
 use orlop_engine::{CreateRequest, Network};
 use orlop_model::ContainerName;
 use orlop_model::mount::{parse_mount, parse_tmpfs, parse_volume, parse_volumes_from};
+use orlop_model::options::names::parse_expose;
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The request of `create`, and of `run` when the client stays (`detach` is false).
@@ -46,6 +49,10 @@ pub fn create_request(args: &CreateArgs, attach: [bool; 3]) -> Result<CreateRequ
         volume_driver: args.volume_driver.clone(),
         stop_signal: args.stop_signal.clone(),
         stop_timeout: args.stop_timeout,
+        domainname: args.names.domainname.clone().unwrap_or_default(),
+        exposed_ports: each(&args.names.expose, |text| parse_expose(text).map_err(invalid))?.concat(),
+        health: health(&args.policies)?,
+        options: host_options(args)?,
     })
 }
 
@@ -166,9 +173,23 @@ pub fn label_map(texts: &[String], flag: &str) -> Result<BTreeMap<String, String
     Ok(labels)
 }
 
+/// How much of an env file or a label file is read, in bytes.
+const LIST_LIMIT: u64 = 16 << 20;
+
+/// The text of a file of the user's, `/dev/stdin` included, but never more than `limit` bytes.
+pub fn bounded_text(file: &Path, limit: u64) -> Result<String, String> {
+    let mut text = String::new();
+    let opened = std::fs::File::open(file).map_err(|error| error.to_string())?;
+    opened.take(limit + 1).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    if text.len() as u64 > limit {
+        return Err(format!("the file has more than {limit} bytes"));
+    }
+    Ok(text)
+}
+
 /// The lines of a file that are neither empty nor a comment.
 fn lines(file: &Path, what: &str) -> Result<Vec<String>, Failure> {
-    let text = std::fs::read_to_string(file)
+    let text = bounded_text(file, LIST_LIMIT)
         .map_err(|error| Failure::invalid(format!("{what} {}: {error}", file.display())))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let trimmed = text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
