@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Ok::<_, Box<dyn std::error::Error + Send + Sync>>(unpack(
                 file,
                 &directory,
-                Options { blob_digest: true },
+                Options { blob_digest: true, record: false },
                 budget,
             )?)
         };

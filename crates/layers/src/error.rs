@@ -38,6 +38,28 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// What brings a layer's archive back is damaged.
+    #[error("{} is damaged: {reason}; load or pull the image again", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A layer without a record.
+    #[error("the layer in {} has no record of its archive: load or pull the image again", directory.display())]
+    NoRecord {
+        /// The layer's directory.
+        directory: PathBuf,
+    },
+    /// A file of a layer is not what it was when it was stored.
+    #[error("{} {reason}", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// How it differs.
+        reason: &'static str,
+    },
     /// The archive needs more than the limits allow.
     #[error("layer refused: {0}")]
     Limit(String),
@@ -120,7 +142,8 @@ impl Kind for Error {
             Self::TooManyLayers { .. } => ErrorKind::Invalid,
             Self::Mount { .. } => ErrorKind::Internal,
             Self::MountedElsewhere { .. } => ErrorKind::Conflict,
-            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::Record { .. } | Self::Changed { .. } => ErrorKind::Corrupt,
+            Self::NotFound(_) | Self::NoRecord { .. } => ErrorKind::NotFound,
             Self::DriverUnusable { .. } => ErrorKind::Unsupported,
             Self::State(error) => error.kind(),
         }

@@ -3,6 +3,7 @@
 //! ```text
 //! <data root>/<driver>/ID/diff     the files of one layer in overlay's format: a whiteout is a character device 0:0, an
 //!                                  opaque directory has trusted.overlay.opaque=y
+//! <data root>/<driver>/ID/…        beside diff, what brings the layer's archive back: [`record`]
 //! <data root>/<driver>/ID/lower    of a writable layer: the ids below it, topmost first, joined by ':'
 //! <data root>/<driver>/ID/work     of a writable layer: overlay's own
 //! <data root>/<driver>/ID/merged   of a writable layer: where it is mounted
@@ -20,6 +21,7 @@ mod look_up;
 mod merged;
 
 pub mod driver;
+pub mod record;
 pub mod settle;
 pub mod store;
 pub mod unpack;
@@ -28,6 +30,7 @@ pub mod usage;
 pub use driver::{Driver, DriverKind};
 pub use error::{Error, Result};
 pub use look_up::look_up;
+pub use record::{Archived, LayerArchive};
 pub use settle::settle;
 pub use unpack::{Budget, Dependencies, Limits, Options, Unpacked, unpack};
 pub use usage::{Usage, usage};

@@ -6,9 +6,10 @@
 //! otherwise. All of it gives what applying the archive to the mounted chain would have given.
 
 use crate::merged::{Found, Merged, copy_directory_metadata, copy_entry, is_opaque, is_whiteout};
+use crate::record::{self, Archived, Moves};
 use crate::{Dependencies, Error, Result};
 use orlop_sys::copy::remove_at;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, Timespec, Timestamps, XattrFlags, statat};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -20,12 +21,16 @@ use std::path::{Path, PathBuf};
 /// Settles what in the layer at `diff` depends on the layers below: `parents` are their diff directories, topmost
 /// first, each settled already. Nothing is synced.
 ///
+/// What brings the layer's archive back is put right as well; [`Archived::No`] when that is no longer possible, as with
+/// [`crate::unpack`].
+///
 /// # Errors
 /// [`Error::Chain`] when the layer can't belong to this chain: a hard link to a file that isn't there.
-pub fn settle(diff: &Path, dependencies: &Dependencies, parents: &[PathBuf]) -> Result<()> {
+pub fn settle(diff: &Path, dependencies: &Dependencies, parents: &[PathBuf]) -> Result<Archived> {
     if dependencies.is_empty() {
-        return Ok(());
+        return Ok(Archived::NotAsked);
     }
+    let directory = record::directory_of(diff);
     let root = orlop_sys::path::open_directory(diff)?;
     let mut settling = Settling {
         diff,
@@ -34,11 +39,16 @@ pub fn settle(diff: &Path, dependencies: &Dependencies, parents: &[PathBuf]) -> 
         inherit: BTreeSet::new(),
         touched: BTreeMap::new(),
         wanted: dependencies.clone(),
+        moves: directory.map(Moves::after),
     };
     settling.place_parents()?;
     settling.make_links(parents)?;
     settling.drop_whiteouts()?;
-    settling.finish()
+    settling.finish()?;
+    match (directory, &settling.moves) {
+        (Some(directory), Some(moves)) => record::seal_settled(directory, moves),
+        _ => Ok(Archived::NotAsked),
+    }
 }
 
 /// Where a directory lies while its content is moved. No archive can have an entry of this name.
@@ -54,6 +64,8 @@ struct Settling<'a> {
     touched: BTreeMap<PathBuf, Timestamps>,
     /// What is left to do; paths in it follow what is moved.
     wanted: Dependencies,
+    /// What was moved, for the layer's record.
+    moves: Option<Moves>,
 }
 
 impl Settling<'_> {
@@ -95,6 +107,7 @@ impl Settling<'_> {
         let (to, to_name) = self.place(aside)?;
         rustix::fs::renameat(&from, &name, &to, &to_name)
             .map_err(|error| Error::io("move", self.diff.join(parent), error))?;
+        self.moved(parent, aside);
         self.touched.remove(parent);
         self.merge(aside, &target)?;
         self.inherit.remove(parent);
@@ -125,9 +138,10 @@ impl Settling<'_> {
                     pairs.push((from.join(&name), to.join(&name)));
                     continue;
                 }
-                remove_at(&target, &name)?;
+                self.clear(&target, &name, &to)?;
                 rustix::fs::renameat(&source, &name, &target, &name)
                     .map_err(|error| Error::io("move", self.diff.join(from.join(&name)), error))?;
+                self.moved(&from.join(&name), &to.join(&name));
             }
             emptied.push(from);
         }
@@ -138,6 +152,22 @@ impl Settling<'_> {
             self.touched.remove(directory);
         }
         Ok(())
+    }
+
+    fn moved(&mut self, from: &Path, to: &Path) {
+        if let Some(moves) = &mut self.moves {
+            moves.moved(from, to);
+        }
+    }
+
+    /// Takes away what is in the way of something that is moved to `name` in the directory `path`.
+    fn clear(&mut self, directory: &OwnedFd, name: &OsStr, path: &Path) -> Result<()> {
+        let Some(moves) = &mut self.moves else { return Ok(remove_at(directory, name)?) };
+        match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => moves.put_aside(directory, name, path.join(name).into_os_string().into_encoded_bytes()),
+            Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(Error::io("stat", self.diff.join(path.join(name)), error)),
+        }
     }
 
     /// Hard links to files of lower layers: the file is copied up under its own name, and linked. Where the layer has
@@ -308,8 +338,7 @@ impl Settling<'_> {
     }
 
     fn is_directory(&self, parent: &OwnedFd, name: &OsStr) -> bool {
-        rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
-            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir())
+        statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir())
     }
 
     fn names(&self, directory: &OwnedFd, path: &Path) -> Result<Vec<OsString>> {

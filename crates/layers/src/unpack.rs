@@ -7,6 +7,9 @@ mod pax;
 mod place;
 mod stream;
 
+pub(crate) use stream::inflate;
+
+use crate::record::{self, Archived, Moves, Recorded};
 use crate::{Error, Result};
 use archive::Archive;
 use orlop_model::Digest;
@@ -94,6 +97,9 @@ impl Budget {
 pub struct Options {
     /// Whether the compressed bytes are hashed as well.
     pub blob_digest: bool,
+    /// Whether the archive shall come back out of the layer ([`crate::record`]): then `into` is the `diff` of a layer's
+    /// directory, and what else is needed is written beside it.
+    pub record: bool,
 }
 
 /// What came out of an archive.
@@ -112,6 +118,9 @@ pub struct Unpacked {
     /// Extended attributes that the file system can't hold and that nothing depends on, with the number of files that
     /// lost them. Losing a file capability or an access control list is an error instead.
     pub skipped_xattrs: BTreeMap<String, u64>,
+    /// Whether the archive can be made again from what is on the disk. When not, the caller gives a second stream of it
+    /// to [`record::keep`] before the layer becomes ready.
+    pub archived: Archived,
 }
 
 /// What in a layer can only be settled once the layers below it are known. Paths are relative to the layer's root.
@@ -148,19 +157,29 @@ impl Dependencies {
 /// error the directory holds what was unpacked so far, to be removed by the caller.
 pub fn unpack(reader: impl Read + Send, into: &Path, options: Options, budget: &Budget) -> Result<Unpacked> {
     let limits = budget.limits;
-    let (placed, digests) = stream::run(reader, options, &limits, |chunks| {
+    let beside = into.parent().filter(|_| options.record);
+    let ((mut placed, recorder), digests) = stream::run(reader, options, &limits, |chunks| {
         // On this thread only, so that files are made with the mode that they shall have.
         orlop_sys::overlay::unshare_fs()?;
         rustix::process::umask(rustix::fs::Mode::empty());
-        let mut layer = Layer::new(into, budget)?;
-        let mut archive = Archive::new(chunks, limits);
+        let mut layer = Layer::new(into, budget, beside.map(Moves::new))?;
+        let mut archive = Archive::new(chunks, limits, beside.map(record::begin).transpose()?);
         while let Some(entry) = archive.next()? {
             budget.take(archive.stored())?;
             let content = archive.content(&entry.path);
             layer.add(entry, content)?;
         }
-        layer.finish()
+        let recorder = archive.finish()?;
+        Ok((layer.finish()?, recorder))
     })?;
+    let archived = match (beside, recorder, placed.moves.take()) {
+        (Some(directory), Some(recorder), Some(moves)) => {
+            // What settling will change is written down then.
+            let tree = placed.dependencies.is_empty();
+            record::seal(directory, Recorded { recorder, moves }, digests.diff_id, tree)?
+        }
+        _ => Archived::NotAsked,
+    };
     Ok(Unpacked {
         diff_id: digests.diff_id,
         blob_digest: digests.blob,
@@ -168,5 +187,6 @@ pub fn unpack(reader: impl Read + Send, into: &Path, options: Options, budget: &
         size: placed.size,
         dependencies: placed.dependencies,
         skipped_xattrs: placed.skipped,
+        archived,
     })
 }

@@ -447,7 +447,8 @@ fn limits_hold() {
     let refuse = |tar: Tar, limits: Limits| {
         let into = temporary();
         let error =
-            unpack(&tar.end()[..], into.path(), Options { blob_digest: false }, &Budget::new(limits)).unwrap_err();
+            unpack(&tar.end()[..], into.path(), Options { blob_digest: false, record: false }, &Budget::new(limits))
+                .unwrap_err();
         assert!(matches!(error, Error::Limit(_) | Error::Archive(_) | Error::Entry { .. }), "{error:?}");
         error.to_string()
     };

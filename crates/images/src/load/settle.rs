@@ -1,7 +1,7 @@
 //! Layers put right for the chains that they belong to.
 
 use super::plan::Place;
-use super::unpack::{Task, unpack_one};
+use super::unpack::{Task, keep_archive, unpack_one};
 use super::{Made, Named};
 use crate::Error;
 use crate::archive::ArchivedLayer;
@@ -55,8 +55,10 @@ impl Settled {
                                 *self.skipped_xattrs.entry(name.clone()).or_default() += files;
                             }
                             let parents: Vec<PathBuf> = layers.iter().rev().map(|id| store.driver.diff(*id)).collect();
-                            orlop_layers::settle(&store.driver.diff(id), &content.dependencies, &parents)
+                            let diff = store.driver.diff(id);
+                            let archived = orlop_layers::settle(&diff, &content.dependencies, &parents)
                                 .map_err(|source| Error::Layer { name: layer.blob.name(), source })?;
+                            keep_archive(store, id, layer, &archived, &AtomicBool::new(false))?;
                             let chain = (!content.dependencies.is_empty()).then_some(*below);
                             self.rows.insert((layer.diff_id, chain), (id, content.size));
                             (id, content.size)

@@ -5,7 +5,7 @@ use crate::Error;
 use crate::archive::ArchivedLayer;
 use crate::store::Store;
 use orlop_layers::driver::create_image_layer;
-use orlop_layers::{Budget, Options, Unpacked};
+use orlop_layers::{Archived, Budget, Limits, Options, Unpacked};
 use orlop_model::{Digest, Id};
 use rustix::fs::{IFlags, Mode, OFlags};
 use std::collections::HashMap;
@@ -93,11 +93,27 @@ pub(super) fn unpack_one(
         cancelled,
     };
     // An uncompressed blob is its own diff_id, which is computed anyway.
-    let options = Options { blob_digest: layer.digest.is_some_and(|digest| digest != layer.diff_id) };
+    let blob_digest = layer.digest.is_some_and(|digest| digest != layer.diff_id);
+    let options = Options { blob_digest, record: true };
     let unpacked =
         orlop_layers::unpack(reader, &into, options, task.budget).map_err(|source| failure(layer, source))?;
     verify(layer, &unpacked)?;
+    keep_archive(store, task.id, layer, &unpacked.archived, cancelled)?;
     Ok(unpacked)
+}
+
+/// Keeps the layer's archive beside its files, where it can't be made again from them.
+pub(super) fn keep_archive(
+    store: Store<'_>,
+    id: Id,
+    layer: &ArchivedLayer,
+    archived: &Archived,
+    cancelled: &AtomicBool,
+) -> Result<(), Error> {
+    let Archived::No(_) = archived else { return Ok(()) };
+    let again = layer.blob.open(cancelled)?;
+    orlop_layers::record::keep(&store.driver.directory(id), again, layer.diff_id, Limits::default())
+        .map_err(|source| failure(layer, source))
 }
 
 /// A source that has more to say than "can't read" says it by an error of ours inside of the reader's.

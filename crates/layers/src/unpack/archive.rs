@@ -1,12 +1,13 @@
 //! The loop over a tar archive: headers and what extends them become entries.
 //!
-//! Whatever is read passes through [`Archive::block`] (headers, maps) or [`Content`] (what ends up in files), in the
-//! order of the stream; a record from which the archive can be made again hooks in at these two places.
+//! Whatever is read passes through [`Archive::block`] (headers, maps) or [`Archive::take`] (content, which may end up in
+//! files), in the order of the stream; there it also goes into the record from which the archive is made again.
 
 use super::Limits;
 use super::header::{BLOCK, Field, Header, Piece, sparse_extension};
 use super::pax::{self, Extended, Time};
 use super::stream::Chunks;
+use crate::record::Recorder;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 
@@ -55,6 +56,7 @@ pub(super) enum Kind {
 pub(super) struct Archive<'a> {
     chunks: &'a mut Chunks,
     limits: Limits,
+    recorder: Option<Recorder>,
     /// Bytes of the stream that are read, to say where something is wrong.
     position: u64,
     /// What is left of the current entry's content, and of the padding behind it.
@@ -75,8 +77,17 @@ pub(super) struct Content<'a, 'b> {
 }
 
 impl<'a> Archive<'a> {
-    pub(super) fn new(chunks: &'a mut Chunks, limits: Limits) -> Self {
-        Self { chunks, limits, position: 0, content: 0, padding: 0, global: Extended::default(), global_size: 0 }
+    pub(super) fn new(chunks: &'a mut Chunks, limits: Limits, recorder: Option<Recorder>) -> Self {
+        Self {
+            chunks,
+            limits,
+            recorder,
+            position: 0,
+            content: 0,
+            padding: 0,
+            global: Extended::default(),
+            global_size: 0,
+        }
     }
 
     /// The next entry; None at the end marker, or at the end of a stream that has none.
@@ -135,6 +146,18 @@ impl<'a> Archive<'a> {
     /// The content of the entry that [`Self::next`] returned.
     pub(super) fn content(&mut self, name: &[u8]) -> Content<'_, 'a> {
         Content { name: name.to_vec(), archive: self }
+    }
+
+    /// Reads what follows the archive's end, which belongs to the layer's digest, and gives the record back.
+    pub(super) fn finish(mut self) -> Result<Option<Recorder>> {
+        while let Some(bytes) = self.chunks.peek() {
+            let count = bytes.len();
+            if let Some(recorder) = &mut self.recorder {
+                recorder.literal(bytes)?;
+            }
+            self.chunks.consume(count);
+        }
+        Ok(self.recorder)
     }
 
     /// Bytes of content that the archive holds for the entry.
@@ -339,10 +362,17 @@ impl<'a> Archive<'a> {
         };
         self.position += available;
         self.content -= available;
-        Ok(Some(self.chunks.take(available as usize)))
+        let bytes = self.chunks.take(available as usize);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.content(bytes)?;
+        }
+        Ok(Some(bytes))
     }
 
     fn skip_content(&mut self) -> Result<()> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.end_file()?;
+        }
         while self.take(u64::MAX)?.is_some() {}
         while self.padding > 0 {
             // A last file without its padding is as good as an archive without its end marker.
@@ -350,7 +380,10 @@ impl<'a> Archive<'a> {
                 self.padding = 0;
                 break;
             };
-            self.chunks.consume(available as usize);
+            let bytes = self.chunks.take(available as usize);
+            if let Some(recorder) = &mut self.recorder {
+                recorder.literal(bytes)?;
+            }
             self.position += available;
             self.padding -= available;
         }
@@ -368,6 +401,9 @@ impl<'a> Archive<'a> {
             let count = bytes.len().min(BLOCK - filled);
             block[filled..filled + count].copy_from_slice(&bytes[..count]);
             self.chunks.consume(count);
+            if let Some(recorder) = &mut self.recorder {
+                recorder.literal(&block[filled..filled + count])?;
+            }
             filled += count;
             self.position += count as u64;
         }
@@ -380,6 +416,21 @@ impl<'a> Archive<'a> {
 }
 
 impl Content<'_, '_> {
+    /// Whether it has to be told where the content goes.
+    pub(super) fn is_recorded(&self) -> bool {
+        self.archive.recorder.is_some() && self.archive.content > 0
+    }
+
+    /// All that is taken from now on goes into the file at `path`, below the layer.
+    pub(super) fn goes_to(&mut self, path: &[u8]) -> Result<()> {
+        self.archive.recorder.as_mut().map_or(Ok(()), |recorder| recorder.begin_file(path))
+    }
+
+    /// What is taken next goes to this place in that file.
+    pub(super) fn seek(&mut self, offset: u64) -> Result<()> {
+        self.archive.recorder.as_mut().map_or(Ok(()), |recorder| recorder.seek(offset))
+    }
+
     /// Some more of it, at most `most` bytes; None at its end.
     pub(super) fn take(&mut self, most: u64) -> Result<Option<&[u8]>> {
         let Self { archive, name } = self;

@@ -17,6 +17,7 @@ use super::archive::{Content, Entry, Kind};
 use super::header::Piece;
 use super::pax::Time;
 use super::{Budget, Dependencies, Link};
+use crate::record::Moves;
 use crate::{Error, Result};
 use orlop_sys::copy::remove_at;
 use rustix::fs::{
@@ -65,6 +66,12 @@ pub(super) struct Layer<'a> {
     owner: (u32, u32),
     /// Attributes that the file system can't keep and that may be lost.
     skipped: BTreeMap<String, u64>,
+    /// When the archive is recorded: what is replaced is moved aside instead of being removed.
+    moves: Option<Moves>,
+    /// Names of inodes that lie aside; the inodes may have others in the layer.
+    aside: HashMap<u64, u32>,
+    /// The directory that the last recorded file is in, and its path.
+    recorded: Option<(usize, Vec<u8>)>,
 }
 
 struct Node {
@@ -102,11 +109,12 @@ pub(super) struct Placed {
     pub(super) size: u64,
     pub(super) dependencies: Dependencies,
     pub(super) skipped: BTreeMap<String, u64>,
+    pub(super) moves: Option<Moves>,
 }
 
 impl<'a> Layer<'a> {
     /// Starts in the empty directory `path`. The calling thread's umask must be 0.
-    pub(super) fn new(path: &Path, budget: &'a Budget) -> Result<Self> {
+    pub(super) fn new(path: &Path, budget: &'a Budget, moves: Option<Moves>) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| Error::io("open", path, error))?;
         // What the parent directory hands down would otherwise reach every file of the layer.
@@ -129,6 +137,9 @@ impl<'a> Layer<'a> {
             links: HashMap::new(),
             owner: (owner.0.as_raw(), owner.1.as_raw()),
             skipped: BTreeMap::new(),
+            moves,
+            aside: HashMap::new(),
+            recorded: None,
         };
         layer.nodes.push(Node::new(ROOT, b""));
         Ok(layer)
@@ -241,6 +252,9 @@ impl<'a> Layer<'a> {
         .map_err(|fault| fault.named(self, &entry.path))?;
         let Some(file) = file else { return Err(Error::entry(&entry.path, "it was not made")) };
         let at = |call| move |error: Errno| Fault::Call { call, error };
+        if content.is_recorded() {
+            content.goes_to(&self.record_path(directory, name))?;
+        }
         match pieces {
             None => self.copy(&file, 0, size, &entry.path, content)?,
             Some(pieces) => {
@@ -269,9 +283,26 @@ impl<'a> Layer<'a> {
         set(self).map_err(|fault| fault.named(self, &entry.path))
     }
 
+    /// What the record calls a file.
+    fn record_path(&mut self, directory: usize, name: &[u8]) -> Vec<u8> {
+        if let Some(moves) = &mut self.moves {
+            moves.recorded();
+        }
+        if self.recorded.as_ref().is_none_or(|(known, _)| *known != directory) {
+            let mut path = self.path_of(directory).into_os_string().into_encoded_bytes();
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            self.recorded = Some((directory, path));
+        }
+        let above = self.recorded.as_ref().map_or(&b""[..], |(_, path)| path);
+        [above, name].concat()
+    }
+
     /// Writes `length` bytes of the content at `offset`, straight from the memory that they were inflated into.
     fn copy(&self, file: &OwnedFd, offset: u64, length: u64, name: &[u8], content: &mut Content<'_, '_>) -> Result<()> {
         let mut written = 0;
+        content.seek(offset)?;
         while written < length {
             let Some(part) = content.take(length - written)? else {
                 return Err(Error::entry(name, "its content is shorter than its size"));
@@ -431,12 +462,25 @@ impl<'a> Layer<'a> {
         if let Some(node) = self.nodes[directory].children.remove(name) {
             self.nodes[node].dead = true;
             self.nodes[node].children = HashMap::new();
+            if self.moves.is_some() {
+                return self.put_aside(&fd, directory, name);
+            }
             return remove_at(&*fd, OsStr::from_bytes(name)).map_err(|error| Fault::Failed(error.to_string()));
         }
         match rustix::fs::statat(&*fd, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if stat.st_nlink == 1 && FileType::from_raw_mode(stat.st_mode).is_file() => {
-                let size = &mut self.nodes[directory].size;
-                *size = size.saturating_sub(stat.st_size.cast_unsigned());
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_file() => {
+                let aside = self.aside.get(&stat.st_ino).copied().unwrap_or(0);
+                if stat.st_nlink == u64::from(aside) + 1 {
+                    let size = &mut self.nodes[directory].size;
+                    *size = size.saturating_sub(stat.st_size.cast_unsigned());
+                }
+                if self.moves.is_some() && stat.st_size > 0 {
+                    if stat.st_nlink > 1 {
+                        self.hold(PATH_MEMORY)?;
+                        *self.aside.entry(stat.st_ino).or_default() += 1;
+                    }
+                    return self.put_aside(&fd, directory, name);
+                }
             }
             Ok(_) => {}
             Err(Errno::NOENT) => return Ok(()),
@@ -444,6 +488,14 @@ impl<'a> Layer<'a> {
         }
         rustix::fs::unlinkat(&*fd, OsStr::from_bytes(name), AtFlags::empty())
             .map_err(|error| Fault::Call { call: "remove", error })
+    }
+
+    /// Moves what the record still needs out of the layer.
+    fn put_aside(&mut self, fd: &OwnedFd, directory: usize, name: &[u8]) -> Result<(), Fault> {
+        let name = OsStr::from_bytes(name);
+        let path = self.path_of(directory).join(name).into_os_string().into_encoded_bytes();
+        let Some(moves) = &mut self.moves else { return Ok(()) };
+        moves.put_aside(fd, name, path).map_err(Fault::Whole)
     }
 
     /// The directory at a clean path, made where it isn't there.
@@ -540,7 +592,7 @@ impl<'a> Layer<'a> {
     }
 
     fn hold(&self, bytes: usize) -> Result<(), Fault> {
-        self.budget.hold(bytes).map_err(Fault::Limit)
+        self.budget.hold(bytes).map_err(Fault::Whole)
     }
 
     /// Keeps what an entry says about a directory until the end.
@@ -639,7 +691,7 @@ impl<'a> Layer<'a> {
             self.finish_directory(node, attributes.as_deref()).map_err(|fault| fault.at(&shown))?;
         }
         let size = self.nodes.iter().zip(alive).filter(|(_, alive)| *alive).map(|(node, _)| node.size).sum();
-        Ok(Placed { size, dependencies, skipped: self.skipped })
+        Ok(Placed { size, dependencies, skipped: self.skipped, moves: self.moves })
     }
 
     fn finish_directory(&mut self, node: usize, attributes: Option<&Attributes>) -> Result<(), Fault> {
@@ -689,11 +741,18 @@ fn times(entry: &Entry) -> Timestamps {
 
 /// What went wrong with an entry, before it is known which.
 enum Fault {
-    Call { call: &'static str, error: Errno },
-    Xattr { name: String, error: Errno },
+    Call {
+        call: &'static str,
+        error: Errno,
+    },
+    Xattr {
+        name: String,
+        error: Errno,
+    },
     Says(String),
     Failed(String),
-    Limit(Error),
+    /// An error that needs nothing added.
+    Whole(Error),
 }
 
 impl Fault {
@@ -718,7 +777,7 @@ impl Fault {
                     std::io::Error::new(kind, format!("{name}: {source}; the file system must keep it")),
                 )
             }
-            Self::Limit(error) => error,
+            Self::Whole(error) => error,
             Self::Says(reason) | Self::Failed(reason) => Error::entry(path.as_os_str().as_bytes(), reason),
         }
     }

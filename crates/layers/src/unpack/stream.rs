@@ -32,6 +32,32 @@ pub(super) struct Digests {
     pub(super) blob_size: u64,
 }
 
+/// What a whole uncompressed stream was.
+pub(crate) struct Inflated {
+    pub(crate) diff_id: Digest,
+    pub(crate) size: u64,
+}
+
+/// Gives `each` the uncompressed stream, piece by piece.
+pub(crate) fn inflate(
+    reader: impl Read + Send,
+    limits: &Limits,
+    mut each: impl FnMut(&[u8]) -> Result<()> + Send,
+) -> Result<Inflated> {
+    let options = Options { blob_digest: false, record: false };
+    let (size, digests) = run(reader, options, limits, move |chunks| {
+        let mut size = 0;
+        while let Some(bytes) = chunks.peek() {
+            let count = bytes.len();
+            each(bytes)?;
+            size += count as u64;
+            chunks.consume(count);
+        }
+        Ok(size)
+    })?;
+    Ok(Inflated { diff_id: digests.diff_id, size })
+}
+
 /// The unpacking side: chunks of the uncompressed stream, in order.
 pub(super) struct Chunks {
     chunks: Receiver<Arc<Vec<u8>>>,
@@ -63,7 +89,7 @@ pub(super) fn run<T: Send>(
         let unpacking = scope.spawn(move || {
             let mut chunks = Chunks { chunks: unpacked, used, current: None, offset: 0 };
             let result = unpack(&mut chunks)?;
-            // What follows the end marker belongs to the diff_id.
+            // Whatever is left belongs to the diff_id.
             while chunks.next().is_some() {}
             Ok(result)
         });
@@ -490,7 +516,7 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    const OPTIONS: Options = Options { blob_digest: true };
+    const OPTIONS: Options = Options { blob_digest: true, record: false };
 
     fn read(stream: &[u8], limits: &Limits) -> Result<(Vec<u8>, Digests)> {
         run(stream, OPTIONS, limits, |chunks| {

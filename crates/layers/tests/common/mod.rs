@@ -109,7 +109,7 @@ impl Tar {
 }
 
 pub fn unpack_into(archive: &[u8], into: &Path) -> Result<Unpacked> {
-    unpack(archive, into, Options { blob_digest: true }, &Budget::new(Limits::default()))
+    unpack(archive, into, Options { blob_digest: true, record: false }, &Budget::new(Limits::default()))
 }
 
 /// Everything below `root` that a copy must keep, as one line for each path. `nanos`: with the fractions of times.
