@@ -24,6 +24,9 @@ pub enum Error {
     /// The stream that holds the archive could not be read.
     #[error("can't read the layer: {0}")]
     Read(#[source] io::Error),
+    /// The archive could not be written.
+    #[error("can't write the archive: {0}")]
+    Write(#[source] io::Error),
     /// A call to the kernel failed.
     #[error(transparent)]
     Sys(#[from] orlop_sys::Error),
@@ -134,7 +137,7 @@ impl Error {
 impl Kind for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Io { source, .. } | Self::Read(source) => Kind::kind(source),
+            Self::Io { source, .. } | Self::Read(source) | Self::Write(source) => Kind::kind(source),
             Self::Sys(error) => error.kind(),
             Self::Archive(_) | Self::Entry { .. } | Self::Limit(_) | Self::Compression(_) | Self::Chain(_) => {
                 ErrorKind::Invalid

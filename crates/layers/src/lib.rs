@@ -20,13 +20,16 @@ mod error;
 mod look_up;
 mod merged;
 
+pub mod changes;
 pub mod driver;
+pub mod pack;
 pub mod record;
 pub mod settle;
 pub mod store;
 pub mod unpack;
 pub mod usage;
 
+pub use changes::{Change, ChangeKind};
 pub use driver::{Driver, DriverKind};
 pub use error::{Error, Result};
 pub use look_up::look_up;

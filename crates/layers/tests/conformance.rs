@@ -4,10 +4,12 @@
 mod common;
 
 use common::{Header, Tar, allocated, run, snapshot, temporary, unpack_into};
+use orlop_layers::changes::{changes, shown};
 use orlop_layers::driver::{Overlay2, Vfs, create_image_layer};
-use orlop_layers::{Driver, DriverKind, Error, Result, settle, usage};
+use orlop_layers::pack::{pack_changes, pack_tree};
+use orlop_layers::{ChangeKind, Driver, DriverKind, Error, Result, settle, usage};
 use orlop_model::{ErrorKind, Id, Kind};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -15,7 +17,7 @@ use std::process::{Child, Command};
 
 type Check = fn(&dyn Driver);
 
-const CHECKS: [(&str, Check); 15] = [
+const CHECKS: [(&str, Check); 17] = [
     ("an image without layers, and with one", few_layers),
     ("whiteouts and opaque directories hide", hiding),
     ("an opaque root hides everything", opaque_root),
@@ -29,6 +31,8 @@ const CHECKS: [(&str, Check); 15] = [
     ("128 layers", many_layers),
     ("removal takes all of it and nothing else", removal),
     ("a transient layer shows the same and goes", transient),
+    ("changes are listed, and are a layer", changes_as_layer),
+    ("a root file system is an archive", tree_as_archive),
     ("a layer that isn't there", missing),
     ("inspect shows where it is", inspect),
 ];
@@ -317,6 +321,142 @@ fn base() -> Tar {
         .dir("tree", 0o755)
         .dir("tree/sub", 0o755)
         .file("tree/sub/x", "x")
+}
+
+/// Everything that a program may do to the files of an image.
+fn change_everything(container: &Container<'_>) {
+    let at = |path: &str| container.root.join(path);
+    let shell = "
+        echo above > d/file; echo new > d/new; ln d/new d/linked; rm gone; chmod 600 big; mkdir -p a/b/c; mkfifo a/fifo
+        mknod a/null c 1 3; ln -s /nowhere/at/all a/link; rm -r tree; mkdir tree; echo y > tree/y; mkdir tree/sub
+        rm was-file; mkdir was-file; echo in > was-file/in; rm -r was-dir; echo now > was-dir
+        touch same; chmod 755 same-dir; chmod 700 same-dir; mv moved there; chown 70000:70001 owned
+        touch -d 1955-11-05 old; touch -h -d 2300-01-01 a/link; setfattr -n user.note -v hello noted
+        mkdir -p dev etc proc; : > etc/hosts; : > etc/hostname; : > dev/console
+        truncate -s 3000000 sparse; chmod 4755 setuid; touch -d @1000000 back";
+    let shell = format!("set -e; cd {}; {shell}", container.root.display());
+    run("sh", &["-c", &shell]);
+    let long = "long-name-".repeat(25);
+    std::fs::create_dir_all(at(&format!("{long}/{long}"))).unwrap();
+    container.write(&format!("{long}/{long}/{long}"), "deep");
+    container.write("n\u{e4}me", "not ASCII");
+}
+
+fn image_to_change(driver: &dyn Driver) -> Vec<Id> {
+    let lower = base()
+        .file("was-file", "file")
+        .dir("was-dir", 0o755)
+        .file("was-dir/x", "x")
+        .file("same", "same")
+        .dir("same-dir", 0o700)
+        .file("moved", "moved")
+        .file("owned", "owned")
+        .file("old", "old")
+        .file("noted", "noted")
+        .file("setuid", "#!")
+        .file("back", "one");
+    let middle = Tar::default().dir("d", 0o755).file("d/middle", "m").dir("tree", 0o755).file("tree/z", "z");
+    image(driver, [lower, middle])
+}
+
+/// Names only the lines that differ.
+fn same(found: &BTreeMap<String, String>, expected: &BTreeMap<String, String>) {
+    let differs = |path: &&String| found.get(*path) != expected.get(*path);
+    let paths: BTreeSet<&String> = found.keys().chain(expected.keys()).collect();
+    let lines = paths.iter().copied().filter(differs).map(|path| (path, found.get(path), expected.get(path)));
+    assert_eq!(lines.collect::<Vec<_>>(), []);
+}
+
+fn changes_as_layer(driver: &dyn Driver) {
+    let chain = image_to_change(driver);
+    let container = Container::of(driver, &chain);
+    change_everything(&container);
+    // The same length and time, and yet another content.
+    run("sh", &["-c", &format!("cd {} && printf two > back && touch -d @1000000 back", container.root.display())]);
+    let found = changes(driver, container.id, &chain).unwrap();
+    let listed: Vec<String> = shown(found.clone())
+        .iter()
+        .filter(|change| !change.path.to_string_lossy().contains("long-name"))
+        .map(|change| format!("{:?} {}", change.kind, change.path.display()))
+        .filter(|line| driver.kind() == DriverKind::Vfs || line != "Modified back")
+        .collect();
+    let mut expected = vec![
+        "Added a",
+        "Added a/b",
+        "Added a/b/c",
+        "Added a/fifo",
+        "Added a/link",
+        "Added a/null",
+        "Modified big",
+        "Modified d",
+        "Modified d/file",
+        "Added d/linked",
+        "Added d/new",
+        "Deleted gone",
+        "Deleted moved",
+        "Modified noted",
+        "Added n\u{e4}me",
+        "Modified old",
+        "Modified owned",
+        "Modified same",
+        "Modified setuid",
+        "Added sparse",
+        "Added there",
+        "Modified tree",
+        "Modified tree/sub",
+        "Deleted tree/sub/x",
+        "Added tree/y",
+        "Deleted tree/z",
+        "Modified was-dir",
+        "Modified was-file",
+        "Added was-file/in",
+    ];
+    // Docker's way to look can't tell it either; the copies of vfs are compared byte by byte.
+    expected.extend((driver.kind() == DriverKind::Vfs).then_some("Modified back"));
+    let listed: BTreeSet<&str> =
+        listed.iter().map(String::as_str).filter(|line| *line != "Modified tree/sub").collect();
+    let expected: BTreeSet<&str> = expected.into_iter().filter(|line| *line != "Modified tree/sub").collect();
+    assert_eq!(listed, expected);
+    assert!(found.iter().all(|change| change.kind != ChangeKind::Deleted || change.differs));
+
+    let mut archive = Vec::new();
+    let root = orlop_sys::path::open_directory(&driver.diff(container.id)).unwrap();
+    assert_eq!(pack_changes(&root, &found, &mut archive).unwrap(), Vec::<PathBuf>::new());
+    let id = Id::random();
+    let diff = create_image_layer(driver, id).unwrap();
+    let unpacked = unpack_into(&archive, &diff).unwrap();
+    let parents: Vec<PathBuf> = chain.iter().map(|&id| driver.diff(id)).collect();
+    settle(&diff, &unpacked.dependencies, &parents).unwrap();
+    let committed = Container::of(driver, &[&[id], &chain[..]].concat());
+    let (before, mut after) = (snapshot(&container.root, false), snapshot(&committed.root, false));
+    for own in ["dev", "dev/console", "etc", "etc/hosts", "etc/hostname", "proc"] {
+        assert!(!after.contains_key(own), "{own} is no change of the user's");
+        after.insert(own.to_owned(), before[own].clone());
+    }
+    same(&after, &before);
+}
+
+fn tree_as_archive(driver: &dyn Driver) {
+    let container = Container::of(driver, &image_to_change(driver));
+    change_everything(&container);
+    // Times that are set too early would show.
+    run("find", &[container.root.to_str().unwrap(), "-type", "d", "-exec", "touch", "-d", "@1000000", "{}", "+"]);
+    let socket = std::os::unix::net::UnixListener::bind(container.root.join("socket")).unwrap();
+    let mut archive = Vec::new();
+    let root = orlop_sys::path::open_directory(&container.root).unwrap();
+    assert_eq!(pack_tree(&root, &mut archive).unwrap(), Vec::<PathBuf>::new());
+    drop(socket);
+    std::fs::remove_file(container.root.join("socket")).unwrap();
+    let target = temporary();
+    unpack_into(&archive, target.path()).unwrap();
+    same(&snapshot(target.path(), false), &snapshot(&container.root, false));
+    // Other tools read it as well.
+    let (file, other) = (temporary(), temporary());
+    let path = file.path().join("a.tar");
+    std::fs::write(&path, &archive).unwrap();
+    let into = other.path().to_str().unwrap();
+    run("tar", &["--xattrs", "--xattrs-include=*", "-xpf", path.to_str().unwrap(), "-C", into]);
+    same(&snapshot(other.path(), false), &snapshot(&container.root, false));
 }
 
 fn copy_up(driver: &dyn Driver) {

@@ -13,8 +13,9 @@ mod remove;
 mod tree;
 mod usage;
 
+pub use directory::open_below;
 pub use file::copy_file;
-pub use metadata::copy_metadata;
+pub use metadata::{copy_metadata, xattrs};
 pub use remove::{remove_at, remove_content, remove_tree};
 pub use tree::{CopyOptions, CopyStats, UnsupportedXattrs, Vanished, copy_tree};
 pub use usage::{TreeUsage, tree_usage};

@@ -64,6 +64,13 @@ impl<'a> Root<'a> {
     }
 }
 
+/// Opens a directory below `root` for reading its entries, however long its path is; no symlink on the way is followed and
+/// no other mount is entered (XDEV). The empty path is the root.
+pub fn open_below(root: impl AsFd, path: &Path) -> Result<OwnedFd, Error> {
+    let root = Root::new(&root, false);
+    root.open(path).map_err(|error| root.error("open", path, error))
+}
+
 /// Where `path` below the directory `fd` lies on the host, as well as the kernel knows.
 pub(super) fn shown(fd: impl AsFd, path: &Path) -> PathBuf {
     let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());

@@ -80,8 +80,7 @@ pub(super) fn copy_xattrs(source: Xattrs<'_>, target: Xattrs<'_>) -> Result<u32,
     let mut refused = 0;
     for name in list(source)? {
         let bytes = name.as_bytes();
-        // They would change the meaning of the copy if it ever became a layer.
-        if bytes.starts_with(b"trusted.overlay.") || bytes.starts_with(b"user.overlay.") {
+        if is_overlays(bytes) {
             continue;
         }
         let value = match get(source, &name) {
@@ -97,6 +96,30 @@ pub(super) fn copy_xattrs(source: Xattrs<'_>, target: Xattrs<'_>) -> Result<u32,
         }
     }
     Ok(refused)
+}
+
+/// Names and values of an entry's extended attributes, its own and not those of what it points to, but for overlay's; in
+/// the order of their names.
+pub fn xattrs(directory: impl AsFd, name: &OsStr) -> Result<Vec<(CString, Vec<u8>)>, Error> {
+    let of = Xattrs::Entry(directory.as_fd(), name);
+    let read = || {
+        let mut found = Vec::new();
+        for attribute in list(of)?.into_iter().filter(|attribute| !is_overlays(attribute.as_bytes())) {
+            match get(of, &attribute) {
+                Err(Errno::NODATA) => {}
+                value => found.push((attribute, value?)),
+            }
+        }
+        found.sort();
+        Ok(found)
+    };
+    let shown = || directory::shown(directory.as_fd(), Path::new(name));
+    read().map_err(|error: Errno| Error::io("read the attributes of", shown(), error))
+}
+
+/// Attributes that say how overlay shows an entry: they would change the meaning of a copy if it ever became a layer.
+fn is_overlays(attribute: &[u8]) -> bool {
+    attribute.starts_with(b"trusted.overlay.") || attribute.starts_with(b"user.overlay.")
 }
 
 /// Takes away access rights that a new entry got from its directory's default ACL.
