@@ -43,7 +43,7 @@ const NOUNS: [(&str, &str); 5] = [
 ];
 
 /// Docker's verbs that come with a later issue; named, so that nobody looks for a typing mistake.
-const LATER: [&str; 55] = [
+const LATER: [&str; 53] = [
     "attach",
     "build",
     "builder",
@@ -73,7 +73,6 @@ const LATER: [&str; 55] = [
     "image import",
     "image pull",
     "image push",
-    "image save",
     "import",
     "login",
     "logout",
@@ -87,7 +86,6 @@ const LATER: [&str; 55] = [
     "push",
     "rename",
     "restart",
-    "save",
     "search",
     "secret",
     "service",
@@ -225,6 +223,15 @@ pub const VERBS: &[Verb] = &[
         image::rm,
         "image rm",
         "image remove"
+    ),
+    verb!(
+        Short,
+        "save",
+        "[OPTIONS] IMAGE [IMAGE...]",
+        AtLeast(1),
+        "Save one or more images to a tar archive (streamed to STDOUT by default)",
+        image::save,
+        "image save"
     ),
     verb!(
         Short,

@@ -2,7 +2,7 @@
 
 use crate::{Engine, Error, Result};
 use orlop_images::{
-    HistoryLine, ImageInspect, ImageLine, Loaded, Progress, PrunePlan, Removal, Removed, Source, Store,
+    HistoryLine, ImageInspect, ImageLine, Loaded, Progress, PrunePlan, Removal, Removed, Saved, Source, Store,
 };
 use orlop_model::filter::Filters;
 use orlop_model::image::ImageConfig;
@@ -30,6 +30,25 @@ impl Engine {
             self.emit_image("load", image.id, &name);
         }
         Ok(loaded)
+    }
+
+    /// `save` to a stream.
+    pub fn save(&self, names: &[String], output: &mut dyn std::io::Write) -> Result<()> {
+        self.emit_saved(&orlop_images::save(self.image_store()?, names, output)?);
+        Ok(())
+    }
+
+    /// `save -o`: the file is whole, or as it was before.
+    pub fn save_file(&self, names: &[String], path: &std::path::Path) -> Result<()> {
+        self.emit_saved(&orlop_images::save_file(self.image_store()?, names, path)?);
+        Ok(())
+    }
+
+    fn emit_saved(&self, saved: &[Saved]) {
+        for (id, names) in saved {
+            let name = names.first().map_or_else(|| id.to_string(), ImageRef::familiar);
+            self.emit_image("save", id, &name);
+        }
     }
 
     /// `image from-host`: an image of this machine's own tools.

@@ -229,6 +229,34 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// An archive can't be written.
+    #[error("writing the image archive: {source}")]
+    WriteArchive {
+        /// Why.
+        source: io::Error,
+    },
+    /// `save -o` to something that can't be a file. Docker's text.
+    #[error("invalid output path: {reason}")]
+    Output {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The archive of a layer can't be made again.
+    #[error("layer {diff_id} is damaged: {source}; `image scrub` says where")]
+    LayerDamaged {
+        /// The layer.
+        diff_id: Digest,
+        /// What was found.
+        source: io::Error,
+    },
+    /// An image names a layer that isn't stored with it.
+    #[error("image {image} lacks its layer {diff_id}: load or pull it again", image = .image.short())]
+    LayerMissing {
+        /// The image.
+        image: Digest,
+        /// The layer.
+        diff_id: Digest,
+    },
     /// A bad filter.
     #[error(transparent)]
     Filter(#[from] orlop_model::filter::InvalidFilter),
@@ -277,7 +305,9 @@ impl Kind for Error {
             | Self::Platform { .. } => ErrorKind::Invalid,
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::NameInUse { .. } | Self::InUse { .. } | Self::Changed { .. } => ErrorKind::Conflict,
-            Self::Corrupt { .. } => ErrorKind::Corrupt,
+            Self::Corrupt { .. } | Self::LayerDamaged { .. } | Self::LayerMissing { .. } => ErrorKind::Corrupt,
+            Self::Output { .. } => ErrorKind::Invalid,
+            Self::WriteArchive { source } => Kind::kind(source),
             Self::Io { source, .. } => Kind::kind(source),
             Self::Layer { source, .. } | Self::Driver(source) => source.kind(),
             Self::Filter(error) => error.kind(),

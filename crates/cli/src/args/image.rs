@@ -82,6 +82,16 @@ pub struct LoadArgs {
     pub arguments: Vec<String>,
 }
 
+/// `save`.
+#[derive(Args, Debug)]
+pub struct SaveArgs {
+    /// Write to a file, instead of STDOUT
+    #[arg(short, long, value_name = "string")]
+    pub output: Option<String>,
+    /// References or ids
+    pub images: Vec<String>,
+}
+
 /// `image prune`.
 #[derive(Args, Debug)]
 pub struct PruneArgs {

@@ -45,7 +45,7 @@ const MISSING: &[Missing] = &[
     Missing { verbs: &["exec"], reason: Reason::Later, flags: "--privileged" },
     Missing { verbs: &["start"], reason: Reason::Later, flags: "--checkpoint; --checkpoint-dir" },
     Missing { verbs: &["images"], reason: Reason::Later, flags: "--tree" },
-    Missing { verbs: &["load", "history", "image inspect", "rmi"], reason: Reason::Later, flags: "--platform" },
+    Missing { verbs: &["load", "save", "history", "image inspect", "rmi"], reason: Reason::Later, flags: "--platform" },
     Missing { verbs: &["rmi"], reason: Reason::OnlyFor("intermediate images"), flags: "--no-prune" },
     Missing {
         verbs: &["volume create"],

@@ -198,6 +198,22 @@ pub fn history(door: &Door, args: args::HistoryArgs) -> Outcome {
     Ok(0)
 }
 
+/// `save`
+pub fn save(door: &Door, args: args::SaveArgs) -> Outcome {
+    match args.output.filter(|output| !output.is_empty()) {
+        Some(path) => door.engine()?.save_file(&args.images, path.as_ref())?,
+        None if std::io::stdout().is_terminal() => {
+            return Err(Failure::invalid("cowardly refusing to save to a terminal. Use the -o flag or redirect"));
+        }
+        None => {
+            // Past the line buffer of the usual way out.
+            let mut stdout = std::fs::File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
+            door.engine()?.save(&args.images, &mut stdout)?;
+        }
+    }
+    Ok(0)
+}
+
 /// `rmi`
 pub fn rm(door: &Door, args: args::RmArgs) -> Outcome {
     let engine = door.engine()?;

@@ -108,10 +108,21 @@ fn marked(world: &World) -> Outcome<String> {
     make().map_err(|error| error.to_string())
 }
 
+/// Saves the image by our own hand to `$W/s.tar`; the id that others must give it, in `$W/id`.
+fn saved(world: &World, archive: &str) -> Outcome {
+    let save =
+        "docker save -o $W/s.tar made:1.0 && docker images -q --no-trunc made:1.0 > $W/id && docker rmi made:1.0";
+    world.sh(&format!("docker load -q -i {archive} && {save}"))?.ok().map(|_| ())
+}
+
 fn podman(world: &mut World) -> Outcome {
     let archive = marked(world)?;
+    saved(world, &archive)?;
     let podman = "podman --root $W/p/root --runroot $W/p/run --storage-driver vfs";
-    world.sh(&format!("{podman} load -q -i {archive}"))?.ok()?;
+    world.sh(&format!("{podman} load -q -i $W/s.tar && {podman} images -q --no-trunc made:1.0 | cmp - $W/id"))?.ok()?;
+    let oci = "skopeo copy --insecure-policy -q --preserve-digests oci-archive:$W/s.tar dir:$W/oci && \
+        test -e $W/oci/$(cut -d: -f2 $W/id)";
+    world.sh(&format!("! command -v skopeo || {{ {oci}; }}"))?.ok()?;
     for format in ["docker-archive", "oci-archive", "oci-dir"] {
         world.sh(&format!("rm -rf $W/a.tar; {podman} save -q --format {format} -o $W/a.tar localhost/made:1.0 2>/dev/null || {podman} save -q --format {format} -o $W/a.tar made:1.0"))?.ok()?;
         loads(world, &format!("podman {format}"), "docker load -i $W/a.tar")?;
@@ -122,6 +133,7 @@ fn podman(world: &mut World) -> Outcome {
 /// A dockerd of our own in the world; ended by its pid.
 fn docker(world: &mut World) -> Outcome {
     let archive = marked(world)?;
+    saved(world, &archive)?;
     let client = ["/usr/bin/docker", "/usr/local/bin/docker"].into_iter().find(|path| Path::new(path).exists());
     let client = client.ok_or("no docker client")?;
     let daemon = "exec dockerd --iptables=false --bridge=none --data-root $W/d --exec-root $W/e --pidfile $W/d.pid -H unix://$W/d.sock";
@@ -129,7 +141,8 @@ fn docker(world: &mut World) -> Outcome {
     let docker = format!("{client} -H unix://$W/d.sock");
     let work = || -> Outcome {
         world.until(&format!("{docker} version"), Duration::from_secs(30))?;
-        world.sh(&format!("{docker} load -q -i {archive} && {docker} save -o $W/a.tar made:1.0"))?.ok()?;
+        let same_id = format!("{docker} images -q --no-trunc made:1.0 | cmp - $W/id");
+        world.sh(&format!("{docker} load -q -i $W/s.tar && {same_id} && {docker} save -o $W/a.tar made:1.0"))?.ok()?;
         world.sh(&format!("printf 'FROM made:1.0\\nCOPY more /more\\nCMD [\"sh\"]\\n' > $W/host/Dockerfile; echo more > $W/host/more; DOCKER_BUILDKIT=0 {docker} build -q -t built:1.0 $W/host && {docker} save built:1.0 | gzip > $W/b.tar.gz"))?.ok()?;
         Ok(())
     };
