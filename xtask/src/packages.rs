@@ -9,12 +9,13 @@ use crate::Outcome;
 use crate::shell::{capture, is_root, pass, which};
 
 /// What the tests use: a runtime, the tools whose images are read, static tools for images, file systems.
-pub const FOR_TESTS: [&str; 19] = [
+pub const FOR_TESTS: [&str; 20] = [
     "acl",
     "attr",
     "btrfs-progs",
     "buildah",
     "busybox-static",
+    "docker-registry",
     "docker.io",
     "e2fsprogs",
     "file",

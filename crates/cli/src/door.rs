@@ -47,13 +47,21 @@ impl Door {
     pub fn local_engine(&self) -> Result<Engine, Failure> {
         self.require_root()?;
         let roots = self.roots()?;
-        let named = Self::path(self.globals.config.as_ref(), "ORLOP_CONFIG");
-        let config = match &named {
-            Some(path) => Config::read(path, true)?,
-            None => Config::read(Path::new(Config::PATH), false)?,
-        };
-        let command = self.command(&roots, named.as_deref())?;
+        let config = self.config()?;
+        let command = self.command(&roots, self.config_path().as_deref())?;
         Ok(Engine::open(roots, config, command)?)
+    }
+
+    fn config_path(&self) -> Option<PathBuf> {
+        Self::path(self.globals.config.as_ref(), "ORLOP_CONFIG")
+    }
+
+    /// The settings of this host.
+    pub fn config(&self) -> Result<Config, Failure> {
+        Ok(match self.config_path() {
+            Some(path) => Config::read(&path, true)?,
+            None => Config::read(Path::new(Config::PATH), false)?,
+        })
     }
 
     /// What calls this program again for the same engine.

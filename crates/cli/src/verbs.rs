@@ -43,7 +43,7 @@ const NOUNS: [(&str, &str); 5] = [
 ];
 
 /// Docker's verbs that come with a later issue; named, so that nobody looks for a typing mistake.
-const LATER: [&str; 53] = [
+const LATER: [&str; 49] = [
     "attach",
     "build",
     "builder",
@@ -71,18 +71,14 @@ const LATER: [&str; 53] = [
     "export",
     "image build",
     "image import",
-    "image pull",
     "image push",
     "import",
-    "login",
-    "logout",
     "manifest",
     "network",
     "node",
     "pause",
     "plugin",
     "port",
-    "pull",
     "push",
     "rename",
     "restart",
@@ -111,7 +107,7 @@ macro_rules! verb {
 }
 
 use Count::{AtLeast, AtMost, Exactly};
-use commands::{container, image, system, volume};
+use commands::{container, image, login, pull, system, volume};
 
 const NONE: Count = AtMost(0);
 
@@ -156,6 +152,17 @@ pub const VERBS: &[Verb] = &[
         "image ls",
         "image list"
     ),
+    verb!(
+        Common,
+        "pull",
+        "[OPTIONS] NAME[:TAG|@DIGEST]",
+        Exactly(1),
+        "Download an image from a registry",
+        pull::pull,
+        "image pull"
+    ),
+    verb!(Common, "login", "[OPTIONS] [SERVER]", AtMost(1), "Authenticate to a registry", login::login),
+    verb!(Common, "logout", "[SERVER]", AtMost(1), "Log out from a registry", login::logout),
     verb!(Common, "load", "[OPTIONS]", NONE, "Load an image from a tar archive or STDIN", image::load, "image load"),
     verb!(Common, "version", "[OPTIONS]", NONE, "Show the version information", system::version),
     verb!(Common, "info", "[OPTIONS]", NONE, "Display system-wide information", system::info, "system info"),

@@ -1,9 +1,12 @@
 //! `/etc/orlop/config.toml`: every setting, its default, and nothing else.
 
 use crate::{Error, Result};
+use orlop_images::registry::{self, HostSettings};
 use orlop_layers::DriverKind;
 use serde::Deserialize;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The settings. A key that isn't here is an error, so that a misspelt one never passes for the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -17,6 +20,45 @@ pub struct Config {
     pub log: Log,
     /// `[trash]`
     pub trash: Trash,
+    /// `[images]`
+    pub images: Images,
+    /// `[registry."docker.io"]`, by host and port.
+    pub registry: BTreeMap<String, Registry>,
+}
+
+/// `[images]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Images {
+    /// Layers that a pull fetches at the same time.
+    pub max_concurrent_downloads: usize,
+    /// How often a download that broke off is tried again.
+    pub max_download_attempts: u32,
+    /// Seconds that a registry may be silent, or bring next to nothing.
+    pub download_timeout: u64,
+}
+
+impl Default for Images {
+    fn default() -> Self {
+        let defaults = registry::Settings::default();
+        Self {
+            max_concurrent_downloads: defaults.downloads,
+            max_download_attempts: defaults.attempts,
+            download_timeout: defaults.timeout.as_secs(),
+        }
+    }
+}
+
+/// `[registry."HOST"]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Registry {
+    /// URLs that are asked before the registry itself, in this order. They get no credentials of it.
+    pub mirrors: Vec<String>,
+    /// Allows plain HTTP and certificates of anybody.
+    pub insecure: bool,
+    /// A PEM file with certificates of authorities, besides the system's.
+    pub ca: Option<PathBuf>,
 }
 
 /// `[trash]`
@@ -91,7 +133,38 @@ impl Config {
         if config.log.max_files == 0 || config.log.max_size < 4096 {
             return Err(invalid("log: max-files must be at least 1 and max-size at least 4096".to_owned()));
         }
+        config.check_registries().map_err(invalid)?;
         Ok(config)
+    }
+
+    fn check_registries(&self) -> std::result::Result<(), String> {
+        let Images { max_concurrent_downloads, download_timeout, .. } = self.images;
+        if max_concurrent_downloads == 0 || max_concurrent_downloads > 64 || download_timeout == 0 {
+            return Err("images: max-concurrent-downloads must be 1 to 64 and download-timeout at least 1".to_owned());
+        }
+        for (host, registry) in &self.registry {
+            if host.is_empty() || host.contains('/') {
+                return Err(format!("registry {host:?}: expected a host, or a host and a port, without a path"));
+            }
+            if let Some(mirror) = registry.mirrors.iter().find(|mirror| !registry::is_mirror(mirror)) {
+                return Err(format!("registry {host:?}: mirror {mirror:?}: expected http://HOST or https://HOST"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a pull needs to know.
+    pub fn registries(&self) -> registry::Settings {
+        let host = |(host, own): (&String, &Registry)| {
+            let settings = HostSettings { mirrors: own.mirrors.clone(), insecure: own.insecure, ca: own.ca.clone() };
+            (host.clone(), settings)
+        };
+        registry::Settings {
+            hosts: self.registry.iter().map(host).collect(),
+            downloads: self.images.max_concurrent_downloads,
+            attempts: self.images.max_download_attempts,
+            timeout: Duration::from_secs(self.images.download_timeout),
+        }
     }
 
     /// The storage driver that was chosen, if one was.
@@ -118,6 +191,13 @@ mod tests {
             ("[storage]\ndriver = \"aufs\"\n", "unknown driver \"aufs\""),
             ("[log]\nmax-files = 0\n", "at least 1"),
             ("[log\n", "line 1"),
+            ("[registry.\"docker.io\"]\nmirror = []\n", "line 2: unknown field `mirror`"),
+            (
+                "[registry.\"docker.io\"]\nmirrors = [\"127.0.0.1:5000\"]\n",
+                "mirror \"127.0.0.1:5000\": expected http://",
+            ),
+            ("[registry.\"https://docker.io\"]\n", "without a path"),
+            ("[images]\nmax-concurrent-downloads = 0\n", "1 to 64"),
         ] {
             std::fs::write(&path, text).unwrap();
             let error = Config::read(&path, true).unwrap_err().to_string();

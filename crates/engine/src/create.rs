@@ -39,7 +39,7 @@ impl Engine {
         orlop_model::mount::check_duplicates(&all_specs(request)).map_err(orlop_mounts::Error::from)?;
         request.options.check(request.network.name(), request.hostname.as_deref())?;
         for attempt in 0.. {
-            let (image, config) = self.image_for(&request.image)?;
+            let (image, config) = self.image_for(request)?;
             let id = Id::random();
             let name = request.name.clone().unwrap_or_else(|| ContainerName::random(attempt));
             let origin = VolumeOrigin { container: id, container_name: name.to_string(), image: request.image.clone() };
@@ -80,12 +80,16 @@ impl Engine {
         unreachable!("the loop returns in its last attempt")
     }
 
-    fn image_for(&self, name: &str) -> Result<(ImageRow, ImageConfig)> {
-        match self.image(name) {
-            Err(Error::Images(orlop_images::Error::NotFound { close_matches, .. })) => {
-                Err(Error::ImageMissing(familiar(name), close_matches))
+    fn image_for(&self, request: &CreateRequest) -> Result<(ImageRow, ImageConfig)> {
+        match (self.image(&request.image), &request.platform) {
+            (Err(Error::Images(orlop_images::Error::NotFound { close_matches, .. })), _) => {
+                Err(Error::ImageMissing(familiar(&request.image), close_matches))
             }
-            found => found,
+            (Ok((row, config)), Some(wanted)) => {
+                orlop_images::check_platform(&familiar(&request.image), wanted, &config)?;
+                Ok((row, config))
+            }
+            (found, _) => found,
         }
     }
 

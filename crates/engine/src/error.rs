@@ -26,7 +26,7 @@ pub enum Error {
         holder: String,
     },
     /// The image is not on this machine; names that are close to it are for a hint.
-    #[error("Unable to find image '{0}' locally; pulling is not there yet, bring it with `orlop load`")]
+    #[error("No such image: {0}")]
     ImageMissing(String, Vec<String>),
     /// No volume can have this name.
     #[error("get {0}: no such volume")]

@@ -116,7 +116,7 @@ impl Engine {
         }
     }
 
-    fn emit_image(&self, action: &str, id: impl ToString, name: &str) {
+    pub(crate) fn emit_image(&self, action: &str, id: impl ToString, name: &str) {
         self.state.emit(&Event::now("image", action, id, &[("name", name)]));
     }
 }

@@ -13,6 +13,8 @@ pub struct CreateRequest {
     pub name: Option<ContainerName>,
     /// As typed.
     pub image: String,
+    /// An image of another platform is none; None takes what there is.
+    pub platform: Option<orlop_model::Platform>,
     /// Replaces the image's Cmd when not empty.
     pub command: Vec<String>,
     /// Replaces the image's Entrypoint, and drops its Cmd; an empty one has no entrypoint.

@@ -74,7 +74,7 @@ pub struct VersionInfo {
     /// GOOS's word.
     pub os: &'static str,
     /// GOARCH's word.
-    pub arch: &'static str,
+    pub arch: String,
 }
 
 impl Engine {
@@ -147,7 +147,7 @@ impl Engine {
             version: env!("CARGO_PKG_VERSION"),
             kernel: Host::read().kernel,
             os: "linux",
-            arch: orlop_images::machine_architecture(),
+            arch: orlop_model::Platform::host().architecture,
         }
     }
 }

@@ -134,6 +134,75 @@ pub enum Error {
         /// What there is.
         found: Vec<String>,
     },
+    /// The registry doesn't let us, or has no such repository; it doesn't tell which.
+    #[error("pull access denied for {name}, repository does not exist or may require 'docker login': {words}")]
+    PullDenied {
+        /// The repository.
+        name: String,
+        /// What the registry says.
+        words: String,
+    },
+    /// The registry has no such tag or digest.
+    #[error("manifest for {name} not found: {words}")]
+    ManifestUnknown {
+        /// The image.
+        name: String,
+        /// What the registry says.
+        words: String,
+    },
+    /// Anything else that kept a pull from its image.
+    #[error("can't pull {name}: {reason}")]
+    Pull {
+        /// The image.
+        name: String,
+        /// Who was asked, and what each said.
+        reason: String,
+    },
+    /// A layer didn't come whole; what came of it stays for the next pull.
+    #[error("layer {digest} can't be fetched: {reason}; pull again to go on where it broke off")]
+    Layers {
+        /// Its blob's digest.
+        digest: Digest,
+        /// Why.
+        reason: String,
+    },
+    /// A pull of more than there is room for.
+    #[error("the image's layers have {needed} bytes, and the disk has {free} free")]
+    TooLarge {
+        /// Bytes of its layers.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// An index without the platform; Docker's words.
+    #[error("no matching manifest for {platform} in the manifest list entries")]
+    NoMatchingManifest {
+        /// The platform.
+        platform: String,
+    },
+    /// An image of another platform than the one asked for; Docker's words.
+    #[error(
+        "image with reference {name} was found but does not match the specified platform: wanted {wanted}, actual: {actual}"
+    )]
+    OtherPlatform {
+        /// The image.
+        name: String,
+        /// Asked for.
+        wanted: String,
+        /// What it is for.
+        actual: String,
+    },
+    /// An image as it was stored until 2016.
+    #[error(
+        "{name} is stored as image manifest version 2, schema 1, which Docker doesn't pull any more either: push it again"
+    )]
+    Schema1 {
+        /// The image.
+        name: String,
+    },
+    /// A login that failed.
+    #[error(transparent)]
+    Registry(#[from] crate::registry::Failure),
     /// A tool of this machine can't become part of an image.
     #[error("{0}")]
     FromHost(String),
@@ -272,6 +341,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the image is there, but for another platform than the one asked for.
+    pub fn is_other_platform(&self) -> bool {
+        matches!(self, Self::OtherPlatform { .. })
+    }
+
     pub(crate) fn archive(what: String) -> Self {
         Self::Archive(what)
     }
@@ -282,7 +356,15 @@ impl Kind for Error {
         match self {
             Self::Open { source, .. } if source.kind() == io::ErrorKind::NotFound => ErrorKind::NotFound,
             Self::Open { source, .. } | Self::ReadArchive { source } | Self::Spool { source, .. } => Kind::kind(source),
-            Self::Compression { .. } | Self::ForeignLayer { .. } => ErrorKind::Unsupported,
+            Self::Compression { .. } | Self::ForeignLayer { .. } | Self::Schema1 { .. } => ErrorKind::Unsupported,
+            Self::TooLarge { .. } => ErrorKind::NoSpace,
+            Self::PullDenied { .. } | Self::ManifestUnknown { .. } | Self::NoMatchingManifest { .. } => {
+                ErrorKind::NotFound
+            }
+            Self::Pull { .. } | Self::Layers { .. } => ErrorKind::Internal,
+            Self::Registry(crate::registry::Failure::Denied(_)) => ErrorKind::Denied,
+            Self::Registry(_) => ErrorKind::Internal,
+            Self::OtherPlatform { .. } => ErrorKind::NotFound,
             Self::Terminal
             | Self::Empty
             | Self::NotAnArchive

@@ -125,12 +125,12 @@ pub fn inspect(store: Store<'_>, name: &str) -> Result<ImageInspect, Error> {
     let bytes = blob(store.state.root(), row.id)?;
     let config: ImageConfig = parse(&row.id, &bytes)?;
     let extra: Extra = parse(&row.id, &bytes)?;
-    let names = names_of(&tags, row.id);
-    let mut repo_digests: Vec<String> = row
-        .manifest
-        .iter()
-        .flat_map(|manifest| names.iter().map(move |name| format!("{}@{manifest}", name.familiar_name())))
-        .collect();
+    let (names, pinned) = names_of(&tags, row.id);
+    let mut repo_digests: Vec<String> = pinned.iter().map(orlop_model::ImageRef::familiar).collect();
+    // Of an archive only the manifest is known, and no registry.
+    let unpinned = names.iter().filter(|name| !pinned.iter().any(|pinned| pinned.name() == name.name()));
+    let of_manifest = |name: &orlop_model::ImageRef| Some(format!("{}@{}", name.familiar_name(), row.manifest?));
+    repo_digests.extend(unpinned.filter_map(of_manifest));
     repo_digests.dedup();
     let tagged = tags.iter().filter(|tag| tag.image == row.id).map(|tag| tag.tagged).max();
     Ok(ImageInspect {
@@ -258,7 +258,7 @@ pub fn history(store: Store<'_>, name: &str) -> Result<Vec<HistoryLine>, Error> 
     lines.reverse();
     if let Some(first) = lines.first_mut() {
         first.id = Some(row.id);
-        first.tags = names_of(&tags, row.id).iter().map(orlop_model::ImageRef::familiar).collect();
+        first.tags = names_of(&tags, row.id).0.iter().map(orlop_model::ImageRef::familiar).collect();
     }
     Ok(lines)
 }

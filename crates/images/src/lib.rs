@@ -1,4 +1,4 @@
-//! Images: loading them from archives, naming, listing, describing and removing them.
+//! Images: pulling them from registries, loading them from archives, naming, listing, describing and removing them.
 //!
 //! An image is a row that names its config's digest and its layers; its config and manifest lie as immutable files
 //! in `content/blobs/sha256`, its layers belong to the `layers` crate. An image has a row only when all of it is on
@@ -12,6 +12,8 @@ mod from_host;
 mod inspect;
 mod list;
 mod load;
+mod pull;
+pub mod registry;
 mod remove;
 mod resolve;
 mod save;
@@ -19,11 +21,13 @@ mod store;
 mod tag;
 mod usage;
 
-pub use archive::{Source, machine_architecture};
+pub use archive::Source;
 pub use error::Error;
 pub use inspect::{GraphDriver, HistoryLine, ImageInspect, InspectConfig, Metadata, RootFs, history, inspect};
 pub use list::{ImageLine, NONE, Summary, lines, list};
 pub use load::{Loaded, Progress, from_host, load};
+pub use pull::{LayerEvent, PullEvent, PullRequest, Pulled, pull};
+pub use registry::check_platform;
 pub use remove::{Planned, PrunePlan, Removal, Removed, apply_prune, plan_prune, remove};
 pub use resolve::{Resolved, resolve};
 pub use save::{Saved, save, save_file};

@@ -14,6 +14,8 @@ pub struct Summary {
     pub id: Digest,
     /// Sorted; empty for a dangling image. With a `reference` filter only those that match.
     pub names: Vec<ImageRef>,
+    /// The digests that registries have it by, as `name@digest`; sorted.
+    pub pinned: Vec<ImageRef>,
     /// Digest of the manifest, when it came with one.
     pub manifest: Option<Digest>,
     /// When its config says it was made.
@@ -66,7 +68,7 @@ pub fn list(store: Store<'_>, filters: &Filters) -> Result<Vec<Summary>, Error> 
     let until = filters.until(Timestamp::now())?;
     let mut summaries = Vec::new();
     for image in &rows.images {
-        let mut names = names_of(&rows.tags, image.id);
+        let (mut names, mut pinned) = names_of(&rows.tags, image.id);
         let is_excluded = dangling.is_some_and(|dangling| dangling != names.is_empty())
             || until.is_some_and(|until| image.created >= Some(until))
             || rows.before.iter().any(|before| age(image) >= age(before))
@@ -75,8 +77,11 @@ pub fn list(store: Store<'_>, filters: &Filters) -> Result<Vec<Summary>, Error> 
             continue;
         }
         if filters.contains("reference") {
-            names.retain(|name| filters.values("reference").iter().any(|pattern| matches_reference(pattern, name)));
-            if names.is_empty() {
+            let fits =
+                |name: &ImageRef| filters.values("reference").iter().any(|pattern| matches_reference(pattern, name));
+            names.retain(fits);
+            pinned.retain(fits);
+            if names.is_empty() && pinned.is_empty() {
                 continue;
             }
         }
@@ -88,6 +93,7 @@ pub fn list(store: Store<'_>, filters: &Filters) -> Result<Vec<Summary>, Error> 
         summaries.push(Summary {
             id: image.id,
             names,
+            pinned,
             manifest: image.manifest,
             created: image.created,
             size: image.size,
@@ -103,12 +109,15 @@ pub fn list(store: Store<'_>, filters: &Filters) -> Result<Vec<Summary>, Error> 
 pub fn lines(summaries: &[Summary]) -> Vec<ImageLine> {
     let mut lines = Vec::new();
     for summary in summaries {
-        let digest = summary.manifest.map_or_else(|| NONE.to_owned(), |digest| digest.to_string());
-        let mut add = |repository: String, tag: &str| {
+        let digest = |name: &ImageRef| {
+            let pinned = summary.pinned.iter().find(|pinned| pinned.name() == name.name());
+            pinned.and_then(|pinned| pinned.digest).or(summary.manifest)
+        };
+        let mut add = |repository: String, tag: &str, digest: Option<Digest>| {
             lines.push(ImageLine {
                 repository,
                 tag: tag.to_owned(),
-                digest: digest.clone(),
+                digest: digest.map_or_else(|| NONE.to_owned(), |digest| digest.to_string()),
                 id: summary.id,
                 created: summary.created,
                 size: summary.size,
@@ -116,10 +125,16 @@ pub fn lines(summaries: &[Summary]) -> Vec<ImageLine> {
             });
         };
         for name in &summary.names {
-            add(name.familiar_name(), name.tag.as_deref().unwrap_or(NONE));
+            add(name.familiar_name(), name.tag.as_deref().unwrap_or(NONE), digest(name));
         }
-        if summary.names.is_empty() {
-            add(NONE.to_owned(), NONE);
+        // A repository that knows it only by its digest.
+        for pinned in &summary.pinned {
+            if !summary.names.iter().any(|name| name.name() == pinned.name()) {
+                add(pinned.familiar_name(), NONE, pinned.digest);
+            }
+        }
+        if summary.names.is_empty() && summary.pinned.is_empty() {
+            add(NONE.to_owned(), NONE, summary.manifest);
         }
     }
     lines
@@ -138,11 +153,11 @@ fn age(image: &ImageRow) -> (Option<Timestamp>, Timestamp) {
     (image.created, image.stored)
 }
 
-/// An image's names, sorted.
-pub(crate) fn names_of(tags: &[TagRow], image: Digest) -> Vec<ImageRef> {
+/// An image's names with a tag, and those that pin a digest; sorted.
+pub(crate) fn names_of(tags: &[TagRow], image: Digest) -> (Vec<ImageRef>, Vec<ImageRef>) {
     let mut names: Vec<ImageRef> = tags.iter().filter(|tag| tag.image == image).filter_map(tag_reference).collect();
     names.sort_by_key(ImageRef::familiar);
-    names
+    names.into_iter().partition(|name| name.digest.is_none())
 }
 
 /// Whether a name fits a pattern of `reference=` as Docker reads it: path.Match on the short name, with its tag or

@@ -56,6 +56,11 @@ pub enum Progress {
         /// The layer's diff_id, or the image's id.
         digest: Digest,
     },
+    /// A layer that isn't there.
+    Missing {
+        /// The layer.
+        diff_id: Digest,
+    },
     /// A layer that is there already, as every one is when nothing is made for it.
     Present {
         /// The layer.
@@ -69,6 +74,13 @@ pub enum Progress {
         done: u64,
         /// Bytes of the blob.
         total: u64,
+    },
+    /// A layer's source broke off and is asked again.
+    Retrying {
+        /// The layer.
+        diff_id: Digest,
+        /// Until then.
+        seconds: u64,
     },
     /// A layer is unpacked and verified.
     Unpacked {
@@ -187,7 +199,10 @@ fn load_locked(
     for ((image, places), budget) in images.iter().zip(&plan.places).zip(&budgets) {
         for (layer, place) in image.image.layers.iter().zip(places) {
             match place {
-                Place::New(id) => drop(tasks.entry(*id).or_insert(Task { id: *id, layer, budget })),
+                Place::New(id) => {
+                    progress(Progress::Missing { diff_id: layer.diff_id });
+                    tasks.entry(*id).or_insert(Task { id: *id, layer, budget });
+                }
                 Place::Stored(..) => progress(Progress::Present { diff_id: layer.diff_id }),
             }
         }

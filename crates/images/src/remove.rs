@@ -85,15 +85,12 @@ fn remove_rows(
     chain: &[Digest],
     lines: &mut Vec<Removal>,
 ) -> Result<Option<Leftover>, Error> {
-    let names = names_of(&tx.tags().list()?, row.id);
+    let (tagged, pinned) = names_of(&tx.tags().list()?, row.id);
+    let names = [tagged, pinned].concat();
     let containers: Vec<ContainerRow> =
         tx.containers().list()?.into_iter().filter(|container| container.image == row.id).collect();
     if let Some(name) = name {
-        // A pinned name stands for every tag of its repository.
-        let doomed: Vec<&ImageRef> = match name.digest {
-            Some(_) => names.iter().filter(|other| other.name() == name.name()).collect(),
-            None => names.iter().filter(|other| **other == name).collect(),
-        };
+        let doomed = doomed(&names, &name);
         let is_last = doomed.len() == names.len();
         if let Some(container) = containers.first().filter(|_| is_last && !force) {
             return Err(Error::NameInUse {
@@ -127,13 +124,35 @@ fn check_unused(row: &ImageRow, names: &[ImageRef], containers: &[ContainerRow],
     if force {
         return Ok(());
     }
-    if names.len() > 1 {
+    if !is_single(names) && !names.is_empty() {
         return refuse(false, "image is referenced in multiple repositories".to_owned());
     }
     match containers.first() {
         Some(container) => refuse(false, format!("image is being used by stopped container {}", container.id.short())),
         None => Ok(()),
     }
+}
+
+/// What goes with a name. The last tag of a repository takes the digests of that repository along; a digest that no
+/// registry gave stands for every tag of its repository.
+fn doomed<'a>(names: &'a [ImageRef], name: &ImageRef) -> Vec<&'a ImageRef> {
+    let of_repository = || names.iter().filter(|other| other.name() == name.name());
+    match name.digest {
+        Some(digest) => {
+            let itself: Vec<&ImageRef> = of_repository().filter(|other| other.digest == Some(digest)).collect();
+            if itself.is_empty() { of_repository().collect() } else { itself }
+        }
+        None if of_repository().filter(|other| other.digest.is_none()).count() > 1 => {
+            of_repository().filter(|other| *other == name).collect()
+        }
+        None => of_repository().collect(),
+    }
+}
+
+/// Whether an image has one name: all of one repository, and one tag at most.
+fn is_single(names: &[ImageRef]) -> bool {
+    let one_repository = names.windows(2).all(|pair| pair[0].name() == pair[1].name());
+    !names.is_empty() && one_repository && names.iter().filter(|name| name.digest.is_none()).count() <= 1
 }
 
 fn untag(tx: &WriteTx<'_>, name: &ImageRef, lines: &mut Vec<Removal>) -> Result<(), Error> {
@@ -219,9 +238,9 @@ pub fn plan_prune(store: Store<'_>, all: bool, filters: &Filters) -> Result<Prun
         if has_label_filter && !filters.matches_labels(&store.config(image.id)?.config.labels) {
             continue;
         }
-        let names = names_of(&tags, image.id);
-        if names.is_empty() || all {
-            plan.images.push(Planned { id: image.id, names, size: image.size });
+        let (tagged, pinned) = names_of(&tags, image.id);
+        if tagged.is_empty() || all {
+            plan.images.push(Planned { id: image.id, names: [tagged, pinned].concat(), size: image.size });
         } else {
             plan.kept += 1;
         }
@@ -238,7 +257,8 @@ pub fn apply_prune(store: Store<'_>, plan: &PrunePlan) -> Result<Removed, Error>
         let mut lines = Vec::new();
         let leftover = store.state.write(|tx| {
             let Some(row) = tx.images().get(&planned.id.to_string())? else { return Ok(None) };
-            let names = names_of(&tx.tags().list()?, row.id);
+            let (tagged, pinned) = names_of(&tx.tags().list()?, row.id);
+            let names = [tagged, pinned].concat();
             let is_used = tx.containers().list()?.iter().any(|container| container.image == row.id);
             if is_used || names != planned.names || is_leased(store, tx, &row)? {
                 return Ok(None);

@@ -56,7 +56,11 @@ fn named(tx: &ReadTx<'_>, reference: &ImageRef) -> Result<Option<ImageRow>, Erro
         let Some(tag) = tx.tags().get(&reference.to_string())? else { return Ok(None) };
         return Ok(tx.images().get(&tag.image.to_string())?);
     };
-    // A pinned name: an image that some tag of this repository names, and whose manifest or config has the digest.
+    let pinned = ImageRef { tag: None, ..reference.clone() };
+    if let Some(tag) = tx.tags().get(&pinned.to_string())? {
+        return Ok(tx.images().get(&tag.image.to_string())?);
+    }
+    // A pinned name that came with no registry: an image that some tag of this repository names, and whose manifest or config has the digest.
     for tag in tx.tags().list()? {
         if tag_reference(&tag).is_some_and(|tag| tag.name() == reference.name())
             && let Some(row) = tx.images().get(&tag.image.to_string())?
@@ -87,8 +91,12 @@ fn close_matches(tags: &[TagRow], wanted: &ImageRef) -> Vec<String> {
             _ => None,
         }
     };
-    let mut matches: Vec<(u8, String)> =
-        tags.iter().filter_map(tag_reference).filter_map(|tag| Some((distance(&tag)?, tag.familiar()))).collect();
+    let mut matches: Vec<(u8, String)> = tags
+        .iter()
+        .filter_map(tag_reference)
+        .filter(|tag| tag.digest.is_none())
+        .filter_map(|tag| Some((distance(&tag)?, tag.familiar())))
+        .collect();
     matches.sort();
     matches.into_iter().map(|(_, name)| name).take(MAX_MATCHES).collect()
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! <data root>/content/blobs/sha256/HEX   configs and manifests, immutable
-//! <data root>/content/ingest/            archives that have to be copied before they are read; files without a name
+//! <data root>/content/ingest/            archives that have to be copied before they are read, as files without a name;
+//!                                        what a pull has of blobs, by their digests
 //! ```
 
 use crate::Error;
@@ -125,7 +126,7 @@ pub(crate) fn mark_unreferenced(
 pub struct Recovered {
     /// Layers of interrupted loads and removals, and layers that nothing refers to.
     pub layers: usize,
-    /// Configs and manifests that no image has.
+    /// Configs and manifests that no image has, and what a pull left long ago.
     pub blobs: usize,
     /// Leases whose holders are gone.
     pub leases: usize,
@@ -136,7 +137,8 @@ pub struct Recovered {
 pub fn recover(store: Store<'_>) -> Result<Recovered, Error> {
     let leases = if store.state.read(|tx| tx.leases().list())?.is_empty() { 0 } else { forget_dead_leases(store)? };
     let layers = orlop_layers::store::remove_unreferenced(store.state, store.driver)?.len();
-    Ok(Recovered { layers, blobs: recover_blobs(store)?, leases })
+    let partial = crate::registry::remove_old(&store.ingest())?;
+    Ok(Recovered { layers, blobs: recover_blobs(store)? + partial, leases })
 }
 
 fn forget_dead_leases(store: Store<'_>) -> Result<usize, Error> {

@@ -60,7 +60,7 @@ pub fn usage(tx: &ReadTx<'_>) -> Result<ImagesUsage, Error> {
             let shared = image.layers.iter().filter(|layer| users[layer] > 1).map(size_of).sum::<u64>();
             ImageUsage {
                 id: image.id,
-                names: names_of(&tags, image.id),
+                names: names_of(&tags, image.id).0,
                 created: image.created,
                 size: image.size,
                 shared,

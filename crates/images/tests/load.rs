@@ -112,7 +112,7 @@ fn links_nested_indexes_and_platforms() {
     let mut files = two_layers().oci_files(None, GZIP, gzip);
     let index: serde_json::Value = serde_json::from_slice(&files["index.json"]).unwrap();
     let mut native = index["manifests"][0].clone();
-    native["platform"] = serde_json::json!({"os": "linux", "architecture": orlop_images::machine_architecture()});
+    native["platform"] = serde_json::json!({"os": "linux", "architecture": orlop_model::Platform::host().architecture});
     let absent = |platform: serde_json::Value, annotations: serde_json::Value| {
         serde_json::json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 5,
             "digest": format!("sha256:{}", sha256(b"absent")), "platform": platform, "annotations": annotations})

@@ -61,9 +61,15 @@ pub struct CreateArgs {
     /// Connect a container to a network: none (default) or host
     #[arg(long, alias = "net", value_name = "network")]
     pub network: Option<String>,
-    /// Pull image before running ("missing", "never")
+    /// Set platform if server is multi-platform capable
     #[arg(long, value_name = "string")]
-    pub pull: Option<String>,
+    pub platform: Option<String>,
+    /// Pull image before running ("always", "missing", "never")
+    #[arg(long, value_name = "string", default_value = "missing")]
+    pub pull: String,
+    /// Suppress the pull output
+    #[arg(short, long)]
+    pub quiet: bool,
     /// Mount the container's root filesystem as read only
     #[arg(long)]
     pub read_only: bool,

@@ -68,6 +68,22 @@ pub struct TagArgs {
     pub references: Vec<String>,
 }
 
+/// `pull`.
+#[derive(Args, Debug)]
+pub struct PullArgs {
+    /// Download all tagged images in the repository
+    #[arg(short, long)]
+    pub all_tags: bool,
+    /// Set platform if server is multi-platform capable
+    #[arg(long, value_name = "string")]
+    pub platform: Option<String>,
+    /// Suppress verbose output
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// A reference
+    pub image: Vec<String>,
+}
+
 /// `load`.
 #[derive(Args, Debug)]
 pub struct LoadArgs {

@@ -33,8 +33,8 @@ const MISSING: &[Missing] = &[
             --health-interval; --health-retries; --health-start-interval; --health-start-period; --health-timeout; \
             --init; --ip; --ip6; --ipc; --kernel-memory; --link; --link-local-ip; --log-driver; --log-opt; \
             --mac-address; -m, --memory; --memory-reservation; --memory-swap; --memory-swappiness; --net-alias; \
-            --network-alias; --no-healthcheck; --oom-kill-disable; --oom-score-adj; --pid; --pids-limit; --platform; \
-            --privileged; -q, --quiet; --restart; --runtime; --security-opt; --shm-size; --storage-opt; --sysctl; \
+            --network-alias; --no-healthcheck; --oom-kill-disable; --oom-score-adj; --pid; --pids-limit; \
+            --privileged; --restart; --runtime; --security-opt; --shm-size; --storage-opt; --sysctl; \
             --ulimit; --use-api-socket; --userns; --uts",
     },
     Missing {

@@ -3,6 +3,29 @@
 use super::shared::PruneFlags;
 use clap::Args;
 
+/// `login`.
+#[derive(Args, Debug)]
+pub struct LoginArgs {
+    /// Password or Personal Access Token (PAT)
+    #[arg(short, long, value_name = "string")]
+    pub password: Option<String>,
+    /// Take the Password or Personal Access Token (PAT) from stdin
+    #[arg(long)]
+    pub password_stdin: bool,
+    /// Username
+    #[arg(short, long, value_name = "string")]
+    pub username: Option<String>,
+    /// A registry
+    pub server: Vec<String>,
+}
+
+/// `logout`.
+#[derive(Args, Debug)]
+pub struct LogoutArgs {
+    /// A registry
+    pub server: Vec<String>,
+}
+
 /// `system df`.
 #[derive(Args, Debug)]
 pub struct DfArgs {

@@ -1,9 +1,10 @@
 //! The verbs on containers.
 
 use super::foreground::{Streams, exit_code, session_options};
-use super::request::{create_request, environment};
+use super::request::{create_request, environment, pull_policy};
 use super::{each_name, inspected, planned, reclaimed, tell_plan};
 use crate::args::container as args;
+use crate::commands::pull::with_image;
 use crate::door::Door;
 use crate::failure::{Failure, Outcome, container_exit_code, tell as tell_failure};
 use crate::output::list::{Format, Listing, Row, ellipsis, labels_text};
@@ -40,8 +41,9 @@ fn run_container(door: &Door, args: &args::RunArgs) -> Outcome {
     };
     let id_file = args.create.cidfile.as_deref();
     refuse_existing(id_file)?;
+    let policy = pull_policy(&args.create.pull)?;
     let engine = door.engine()?;
-    let started = engine.run(&request, session.as_ref())?;
+    let started = with_image(&engine, &request, policy, args.create.quiet, || engine.run(&request, session.as_ref()))?;
     tell(&started.created, id_file)?;
     match (started.connection, session) {
         (Some(connection), Some(options)) => {
@@ -116,7 +118,9 @@ pub fn create(door: &Door, args: args::CreateArgs) -> Outcome {
     let make = || {
         let request = create_request(&args, attached(&args)?)?;
         refuse_existing(args.cidfile.as_deref())?;
-        let created = door.engine()?.create(&request)?;
+        let policy = pull_policy(&args.pull)?;
+        let engine = door.engine()?;
+        let created = with_image(&engine, &request, policy, args.quiet, || engine.create(&request))?;
         tell(&created, args.cidfile.as_deref())?;
         out(&format!("{}\n", created.id))?;
         Ok(0)

@@ -5,9 +5,9 @@ use super::options::{health, host_options};
 use crate::args::container::CreateArgs;
 use crate::failure::Failure;
 use orlop_engine::{CreateRequest, Network};
-use orlop_model::ContainerName;
 use orlop_model::mount::{parse_mount, parse_tmpfs, parse_volume, parse_volumes_from};
 use orlop_model::options::names::parse_expose;
+use orlop_model::{ContainerName, Platform};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::Read;
@@ -22,6 +22,7 @@ pub fn create_request(args: &CreateArgs, attach: [bool; 3]) -> Result<CreateRequ
     Ok(CreateRequest {
         name: args.name.as_deref().filter(|name| !name.is_empty()).map(container_name).transpose()?,
         image: image.clone(),
+        platform: args.platform.as_deref().filter(|text| !text.is_empty()).map(platform).transpose()?,
         command: command.to_vec(),
         entrypoint: args.entrypoint.clone().map(|program| if program.is_empty() { Vec::new() } else { vec![program] }),
         env: environment(&args.env_file, &args.env)?,
@@ -79,19 +80,36 @@ fn refuse_what_needs_a_network(args: &CreateArgs) -> Result<(), Failure> {
     let flag = match (args.publish.is_empty(), args.publish_all) {
         (false, _) => "-p, --publish",
         (true, true) => "-P, --publish-all",
-        (true, false) => return pull_policy(args.pull.as_deref()),
+        (true, false) => return Ok(()),
     };
     Err(Failure::unsupported(format!(
         "{flag}: networks come with a later version; with --network host every port of the container is the host's"
     )))
 }
 
-fn pull_policy(policy: Option<&str>) -> Result<(), Failure> {
+/// `--platform`.
+pub fn platform(text: &str) -> Result<Platform, Failure> {
+    text.parse().map_err(invalid)
+}
+
+/// `--pull`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// Before the container is made.
+    Always,
+    /// When the image isn't there.
+    Missing,
+    /// Not at all.
+    Never,
+}
+
+/// The value of `--pull`.
+pub fn pull_policy(policy: &str) -> Result<PullPolicy, Failure> {
     match policy {
-        // Nothing can be pulled yet, so an image that is missing is an error with both.
-        None | Some("" | "missing" | "never") => Ok(()),
-        Some("always") => Err(Failure::unsupported("--pull always: pulling comes with a later version")),
-        Some(other) => Err(Failure::invalid(format!(
+        "always" => Ok(PullPolicy::Always),
+        "" | "missing" => Ok(PullPolicy::Missing),
+        "never" => Ok(PullPolicy::Never),
+        other => Err(Failure::invalid(format!(
             "invalid pull option: '{other}': must be one of \"always\", \"missing\" or \"never\""
         ))),
     }
@@ -240,8 +258,7 @@ mod tests {
             (&["-p", "80:80", "x"][..], "-p, --publish: networks come with a later version"),
             (&["-P", "x"], "-P, --publish-all: networks"),
             (&["--network", "bridge", "x"], "--network bridge: networks"),
-            (&["--pull", "always", "x"], "--pull always"),
-            (&["--pull", "often", "x"], "invalid pull option: 'often'"),
+            (&["--platform", "linux/pdp11", "x"], "unknown operating system or architecture"),
             (&["-e", "=1", "x"], "invalid environment variable: =1"),
             (&["-l", "=1", "x"], "for \"-l, --label\" flag"),
             (&["--name", "a/b", "x"], "a/b"),

@@ -5,5 +5,6 @@ pub mod list;
 pub mod print;
 pub mod progress;
 pub mod prompt;
+pub mod pull;
 pub mod table;
 pub mod template;

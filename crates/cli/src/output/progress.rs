@@ -35,7 +35,11 @@ impl Meter {
         let Some(state) = &self.state else { return };
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         let line = match progress {
-            Progress::Waiting { .. } | Progress::Present { .. } | Progress::Unpacked { .. } => return,
+            Progress::Waiting { .. }
+            | Progress::Missing { .. }
+            | Progress::Present { .. }
+            | Progress::Retrying { .. }
+            | Progress::Unpacked { .. } => return,
             Progress::Unpacking { diff_id, done, total } => {
                 state.layers.insert(diff_id, (done, total));
                 if state.shown.is_some_and(|shown| shown.elapsed() < INTERVAL) {

@@ -1,6 +1,7 @@
 //! A range of bytes in an open file, and readers that count and hash what passes through them.
 
 use crate::Error;
+use crate::load::Progress;
 use orlop_model::Digest;
 use sha2::Digest as _;
 use std::fs::File;
@@ -8,6 +9,17 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+
+/// Who reads a layer.
+#[derive(Clone, Copy)]
+pub struct Listener<'a> {
+    /// Which layer it is for.
+    pub diff_id: Digest,
+    /// Nobody wants it any more.
+    pub cancelled: &'a AtomicBool,
+    /// Is told what happens besides reading.
+    pub progress: &'a (dyn Fn(Progress) + Sync),
+}
 
 /// A layer's archive where it lies: plain or compressed, and read from its beginning as often as it is needed.
 pub trait LayerBlob: std::fmt::Debug + Send + Sync {
@@ -19,7 +31,7 @@ pub trait LayerBlob: std::fmt::Debug + Send + Sync {
 
     /// Reads it from its beginning. A reader that waits for anything looks at `cancelled` meanwhile. An error of this
     /// crate inside of a reader's error is what the user gets to see.
-    fn open<'a>(&'a self, cancelled: &'a AtomicBool) -> Result<Box<dyn Read + Send + 'a>, Error>;
+    fn open<'a>(&'a self, listener: Listener<'a>) -> Result<Box<dyn Read + Send + 'a>, Error>;
 
     /// Everything is unpacked and verified, and goes to the disk next: copies of the blob need not go there.
     fn unpacked(&self) {}
@@ -37,7 +49,7 @@ impl LayerBlob for Blob {
         self.size
     }
 
-    fn open<'a>(&'a self, _: &'a AtomicBool) -> Result<Box<dyn Read + Send + 'a>, Error> {
+    fn open<'a>(&'a self, _: Listener<'a>) -> Result<Box<dyn Read + Send + 'a>, Error> {
         Ok(Box::new(self.reader()))
     }
 }

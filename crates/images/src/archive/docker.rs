@@ -68,7 +68,15 @@ fn image(files: &Files, item: ManifestItem) -> Result<ArchivedImage, Error> {
         let digest = digest_in_name(name).filter(|_| is_blob);
         layers.push(ArchivedLayer { diff_id: *diff_id, blob: Arc::new(blob), digest });
     }
-    Ok(ArchivedImage { id, names: item.repo_tags.unwrap_or_default(), config, parsed, manifest: None, layers })
+    Ok(ArchivedImage {
+        id,
+        names: item.repo_tags.unwrap_or_default(),
+        pinned: Vec::new(),
+        config,
+        parsed,
+        manifest: None,
+        layers,
+    })
 }
 
 /// The digest that a file's name claims: `<64 hex>.json`, `blobs/sha256/<64 hex>`.

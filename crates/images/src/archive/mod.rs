@@ -6,20 +6,19 @@
 
 mod blob;
 mod docker;
-mod oci;
+pub(crate) mod oci;
 mod source;
 mod tar_index;
 
-pub use blob::{Blob, BlobReader, LayerBlob};
-pub use oci::machine_architecture;
+pub use blob::{Blob, BlobReader, LayerBlob, Listener};
 pub use source::Source;
 
 pub(crate) use blob::sha256;
 pub(crate) use source::unnamed_file;
 
 use crate::Error;
-use orlop_model::Digest;
 use orlop_model::image::ImageConfig;
+use orlop_model::{Digest, ImageRef};
 use source::Files;
 use std::path::Path;
 use std::sync::Arc;
@@ -42,6 +41,8 @@ pub struct ArchivedImage {
     pub id: Digest,
     /// As the archive writes them, not parsed.
     pub names: Vec<String>,
+    /// `name@digest` as a registry has it; an archive vouches for none.
+    pub pinned: Vec<ImageRef>,
     /// Byte for byte.
     pub config: Vec<u8>,
     /// The same, read.
@@ -78,20 +79,21 @@ pub fn open(source: Source, ingest: &Path) -> Result<Vec<ArchivedImage>, Error> 
         return Err(Error::NotAnImage);
     };
     for image in &images {
-        if image.layers.len() > MAX_LAYERS {
-            return Err(Error::archive(format!(
-                "{} has {} layers; {MAX_LAYERS} can be mounted",
-                image.id,
-                image.layers.len()
-            )));
-        }
+        check_count(image.id, image.layers.len())?;
     }
     Ok(images)
 }
 
+fn check_count(id: Digest, layers: usize) -> Result<(), Error> {
+    match layers <= MAX_LAYERS {
+        true => Ok(()),
+        false => Err(Error::archive(format!("{id} has {layers} layers; {MAX_LAYERS} can be mounted"))),
+    }
+}
+
 /// Reads JSON that an archive supplies. Each value in it takes memory by far larger than its text, so their number is
 /// limited: every one but the first stands after a comma.
-fn parse_json<'a, T: serde::Deserialize<'a>>(name: &str, bytes: &'a [u8]) -> Result<T, Error> {
+pub(crate) fn parse_json<'a, T: serde::Deserialize<'a>>(name: &str, bytes: &'a [u8]) -> Result<T, Error> {
     if bytes.iter().filter(|byte| **byte == b',').count() > MAX_VALUES {
         return Err(Error::archive(format!("{name} has more than {MAX_VALUES} values")));
     }

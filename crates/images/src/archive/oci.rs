@@ -1,10 +1,10 @@
 //! OCI image layouts (OCI image-spec: image-layout.md, image-index.md, manifest.md).
 
 use crate::Error;
-use crate::archive::blob::{Blob, sha256};
+use crate::archive::blob::{Blob, LayerBlob, sha256};
 use crate::archive::source::Files;
-use crate::archive::{ArchivedImage, ArchivedLayer, MAX_JSON, parse_config, parse_json, push};
-use orlop_model::Digest;
+use crate::archive::{ArchivedImage, ArchivedLayer, MAX_JSON, check_count, parse_config, parse_json, push};
+use orlop_model::{Digest, Platform};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,11 +29,12 @@ pub(crate) struct Descriptor {
     #[serde(default)]
     annotations: Option<BTreeMap<String, String>>,
     #[serde(default)]
-    platform: Option<Platform>,
+    platform: Option<WrittenPlatform>,
 }
 
+/// A platform as an index writes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-struct Platform {
+struct WrittenPlatform {
     #[serde(default)]
     os: String,
     #[serde(default)]
@@ -49,24 +50,30 @@ struct Layout {
 }
 
 #[derive(Debug, Deserialize)]
-struct Index {
+pub(crate) struct Index {
     #[serde(default)]
-    manifests: Option<Vec<Descriptor>>,
+    pub(crate) manifests: Option<Vec<Descriptor>>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Manifest {
-    config: Descriptor,
+pub(crate) struct Manifest {
+    pub(crate) config: Descriptor,
     #[serde(default)]
-    layers: Option<Vec<Descriptor>>,
+    pub(crate) layers: Option<Vec<Descriptor>>,
 }
 
 impl Descriptor {
+    /// Of what was fetched by its name.
+    pub(crate) fn new(media_type: String, digest: Digest, size: u64) -> Self {
+        Self { media_type, digest, size, annotations: None, platform: None }
+    }
+
     fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.as_ref()?.get(key).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    fn is_attestation(&self) -> bool {
+    /// Whether it describes another one and is no image.
+    pub(crate) fn is_attestation(&self) -> bool {
         self.annotation(REFERENCE_TYPE).is_some()
     }
 
@@ -142,12 +149,14 @@ fn image(files: &Files, descriptor: &Descriptor, depth: usize) -> Result<Archive
     }
 }
 
-enum ManifestKind {
+/// The two kinds of what a tag can name.
+pub(crate) enum ManifestKind {
     Index,
     Manifest,
 }
 
-fn kind(descriptor: &Descriptor, bytes: &[u8]) -> Result<ManifestKind, Error> {
+/// What bytes of this media type are, or of none.
+pub(crate) fn kind(descriptor: &Descriptor, bytes: &[u8]) -> Result<ManifestKind, Error> {
     match descriptor.media_type.as_str() {
         "application/vnd.oci.image.index.v1+json" | "application/vnd.docker.distribution.manifest.list.v2+json" => {
             Ok(ManifestKind::Index)
@@ -164,12 +173,27 @@ fn kind(descriptor: &Descriptor, bytes: &[u8]) -> Result<ManifestKind, Error> {
 }
 
 fn from_manifest(files: &Files, digest: Digest, bytes: Vec<u8>) -> Result<ArchivedImage, Error> {
-    let manifest: Manifest = parse_json(&digest.to_string(), &bytes)?;
-    match manifest.config.media_type.as_str() {
-        "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json" => {}
-        other => return Err(Error::MediaType { what: "image config", media_type: other.to_owned() }),
-    }
+    let manifest = parse_manifest(digest, &bytes)?;
     let config = read_verified(files, &manifest.config)?;
+    assemble((digest, bytes), manifest, config, |descriptor| Ok(Arc::new(verified_size(files, descriptor)?)))
+}
+
+/// Reads the manifest of an image; of something else, it says of what.
+pub(crate) fn parse_manifest(digest: Digest, bytes: &[u8]) -> Result<Manifest, Error> {
+    let manifest: Manifest = parse_json(&digest.to_string(), bytes)?;
+    match manifest.config.media_type.as_str() {
+        "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json" => Ok(manifest),
+        other => Err(Error::MediaType { what: "image config", media_type: other.to_owned() }),
+    }
+}
+
+/// An image of its manifest and its config, both verified.
+pub(crate) fn assemble(
+    manifest_blob: (Digest, Vec<u8>),
+    manifest: Manifest,
+    config: Vec<u8>,
+    blob: impl Fn(&Descriptor) -> Result<Arc<dyn LayerBlob>, Error>,
+) -> Result<ArchivedImage, Error> {
     let parsed = parse_config(&config)?;
     let descriptors = manifest.layers.unwrap_or_default();
     if descriptors.len() != parsed.rootfs.diff_ids.len() {
@@ -182,15 +206,11 @@ fn from_manifest(files: &Files, digest: Digest, bytes: Vec<u8>) -> Result<Archiv
     let mut layers = Vec::with_capacity(descriptors.len());
     for (descriptor, diff_id) in descriptors.iter().zip(&parsed.rootfs.diff_ids) {
         check_layer_type(&descriptor.media_type)?;
-        let blob = verified_size(files, descriptor)?;
-        layers.push(ArchivedLayer { diff_id: *diff_id, blob: Arc::new(blob), digest: Some(descriptor.digest) });
+        layers.push(ArchivedLayer { diff_id: *diff_id, blob: blob(descriptor)?, digest: Some(descriptor.digest) });
     }
-    let manifest = Some((digest, bytes));
-    Ok(ArchivedImage { id: manifest_config_id(&config), names: Vec::new(), config, parsed, manifest, layers })
-}
-
-fn manifest_config_id(config: &[u8]) -> Digest {
-    sha256(config)
+    check_count(sha256(&config), layers.len())?;
+    let manifest = Some(manifest_blob);
+    Ok(ArchivedImage { id: sha256(&config), names: Vec::new(), pinned: Vec::new(), config, parsed, manifest, layers })
 }
 
 /// Refuses by name what is not a layer or lies elsewhere.
@@ -235,46 +255,31 @@ fn choose(mut manifests: Vec<Descriptor>) -> Result<Descriptor, Error> {
     if manifests.len() == 1 {
         return Ok(manifests.remove(0));
     }
-    let machine = machine_architecture();
-    let best = manifests
-        .iter()
-        .filter_map(|manifest| Some((rank(manifest.platform.as_ref(), machine)?, manifest)))
-        .min_by_key(|(rank, _)| *rank);
-    if let Some((_, manifest)) = best {
-        return Ok(manifest.clone());
-    }
-    let found = manifests.iter().filter_map(|manifest| manifest.platform.as_ref()).map(show_platform).collect();
-    Err(Error::Platform { wanted: format!("linux/{machine}"), found })
+    let wanted = Platform::host();
+    let found = || platforms(&manifests).iter().map(ToString::to_string).collect();
+    best(&manifests, &wanted).cloned().ok_or_else(|| Error::Platform { wanted: wanted.to_string(), found: found() })
 }
 
-/// How well a platform fits, 0 best; None when it doesn't. An amd64 variant above v1 may need what this processor
-/// lacks, so it comes last.
-fn rank(platform: Option<&Platform>, machine: &str) -> Option<u8> {
-    let Some(platform) = platform else { return Some(3) };
-    if platform.os != "linux" || platform.architecture != machine {
-        return None;
-    }
-    match (machine, platform.variant.as_deref().unwrap_or("")) {
-        (_, "") | ("amd64", "v1") | ("arm64", "v8") | ("arm", "v7") => Some(0),
-        _ => Some(1),
-    }
+/// The manifest that fits `wanted` best; one that doesn't say what it is for comes after all others.
+pub(crate) fn best<'a>(manifests: &'a [Descriptor], wanted: &Platform) -> Option<&'a Descriptor> {
+    let rank = |manifest: &Descriptor| match &manifest.platform {
+        Some(platform) => wanted.rank(&platform.read()),
+        None => Some(u8::MAX),
+    };
+    let ranked = manifests.iter().filter_map(|manifest| Some((rank(manifest)?, manifest)));
+    ranked.min_by_key(|(rank, _)| *rank).map(|(_, manifest)| manifest)
 }
 
-fn show_platform(platform: &Platform) -> String {
-    let variant = platform.variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
-    format!("{}/{}{variant}", platform.os, platform.architecture)
+fn platforms(manifests: &[Descriptor]) -> Vec<Platform> {
+    manifests.iter().filter_map(|manifest| manifest.platform.as_ref()).map(WrittenPlatform::read).collect()
 }
 
-/// This machine's GOARCH.
-pub fn machine_architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
-        "powerpc64" => "ppc64",
-        "loongarch64" => "loong64",
-        other => other,
+impl WrittenPlatform {
+    fn read(&self) -> Platform {
+        let variant = self.variant.clone().unwrap_or_default();
+        let written = Platform { os: self.os.clone(), architecture: self.architecture.clone(), variant };
+        // Other names of the same; what isn't known is compared as it stands.
+        written.to_string().parse().unwrap_or(written)
     }
 }
 
@@ -291,14 +296,14 @@ mod tests {
                 digest: sha256(platform.as_bytes()),
                 size: 0,
                 annotations: None,
-                platform: Some(Platform {
+                platform: Some(WrittenPlatform {
                     os: parts[0].to_owned(),
                     architecture: parts[1].to_owned(),
                     variant: parts.get(2).map(|&variant| variant.to_owned()),
                 }),
             }
         };
-        let machine = machine_architecture();
+        let machine = Platform::host().architecture;
         let native = format!("linux/{machine}");
         let newer = format!("linux/{machine}/v9");
         for (list, expected) in [

@@ -175,7 +175,7 @@ pub(crate) fn collect(name: &str, binaries: &[String], ingest: &Path) -> Result<
     }
     let parsed = ImageConfig {
         created: created.clone(),
-        architecture: archive::machine_architecture().to_owned(),
+        architecture: orlop_model::Platform::host().architecture,
         os: "linux".to_owned(),
         config: ContainerDefaults {
             env: vec![format!("PATH={SEARCH}")],
@@ -189,7 +189,15 @@ pub(crate) fn collect(name: &str, binaries: &[String], ingest: &Path) -> Result<
     let config = serde_json::to_vec(&parsed).expect("strings and lists become JSON");
     let layers = vec![ArchivedLayer { diff_id, blob: std::sync::Arc::new(blob), digest: None }];
     let names = vec![name.to_owned()];
-    Ok(ArchivedImage { id: archive::sha256(&config), names, config, parsed, manifest: None, layers })
+    Ok(ArchivedImage {
+        id: archive::sha256(&config),
+        names,
+        pinned: Vec::new(),
+        config,
+        parsed,
+        manifest: None,
+        layers,
+    })
 }
 
 /// Adds what was asked for; returns the first of it that is a program.
@@ -287,7 +295,14 @@ mod tests {
         let image = collect("tools", &[], ingest.path()).unwrap();
         let root = tempfile::tempdir().unwrap();
         let never = std::sync::atomic::AtomicBool::new(false);
-        tar::Archive::new(image.layers[0].blob.open(&never).unwrap()).unpack(root.path()).unwrap();
+        tar::Archive::new(
+            image.layers[0]
+                .blob
+                .open(archive::Listener { diff_id: image.layers[0].diff_id, cancelled: &never, progress: &|_| {} })
+                .unwrap(),
+        )
+        .unpack(root.path())
+        .unwrap();
         for command in ["ls -l / > /dev/null", "id -u", "echo x | grep x | sed s/x/y/ | awk '{print}'", "tar --version"]
         {
             let status =

@@ -86,6 +86,9 @@ pub(super) fn commit(
                 }
                 tx.tags().put(&TagRow { name: key, image: archived.id, tagged: now })?;
             }
+            for pinned in &archived.pinned {
+                tx.tags().put(&TagRow { name: pinned.to_string(), image: archived.id, tagged: now })?;
+            }
             loaded.push(Loaded {
                 id: archived.id,
                 names: image.names.clone(),

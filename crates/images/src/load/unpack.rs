@@ -2,7 +2,7 @@
 
 use super::Progress;
 use crate::Error;
-use crate::archive::ArchivedLayer;
+use crate::archive::{ArchivedLayer, Listener};
 use crate::store::Store;
 use orlop_layers::driver::create_image_layer;
 use orlop_layers::{Archived, Budget, Limits, Options, Unpacked};
@@ -84,7 +84,7 @@ pub(super) fn unpack_one(
     let layer = task.layer;
     let into = create_image_layer(store.driver, task.id)?;
     let reader = Watched {
-        inner: layer.blob.open(cancelled)?,
+        inner: layer.blob.open(Listener { diff_id: layer.diff_id, cancelled, progress })?,
         diff_id: layer.diff_id,
         done: 0,
         told: 0,
@@ -111,7 +111,7 @@ pub(super) fn keep_archive(
     cancelled: &AtomicBool,
 ) -> Result<(), Error> {
     let Archived::No(_) = archived else { return Ok(()) };
-    let again = layer.blob.open(cancelled)?;
+    let again = layer.blob.open(Listener { diff_id: layer.diff_id, cancelled, progress: &|_| {} })?;
     orlop_layers::record::keep(&store.driver.directory(id), again, layer.diff_id, Limits::default())
         .map_err(|source| failure(layer, source))
 }

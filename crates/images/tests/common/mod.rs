@@ -140,7 +140,7 @@ impl Image {
         let diff_ids: Vec<String> = layers.iter().map(|layer| format!("sha256:{}", sha256(layer))).collect();
         let config = serde_json::json!({
             "created": "2026-01-02T03:04:05Z",
-            "architecture": orlop_images::machine_architecture(),
+            "architecture": orlop_model::Platform::host().architecture,
             "os": "linux",
             "config": defaults,
             "rootfs": {"type": "layers", "diff_ids": diff_ids},

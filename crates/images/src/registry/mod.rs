@@ -1,0 +1,82 @@
+//! The registry client (OCI distribution-spec, Docker's Registry HTTP API V2), for pulls and logins.
+//!
+//! Blocking, with a thread for each connection that is in use; nothing of it is started before a verb needs it. Nothing
+//! that a server says is trusted: bodies have limits, digests and sizes are verified, waits end.
+//!
+//! ```text
+//! <data root>/content/ingest/HEX   what has come of a layer's blob, named by the blob's digest; its lock is held by
+//!                                  whoever writes it, and the next pull goes on where it ends
+//! ```
+
+mod auth;
+mod blob;
+mod credentials;
+mod failure;
+mod http;
+mod login;
+mod manifest;
+mod session;
+
+pub use auth::Credentials;
+pub use credentials::{ClientConfig, CredentialsOf, Stored, server_of};
+pub use failure::{Failure, RegistryErrors};
+pub use login::login;
+
+pub(crate) use blob::remove_old;
+pub use manifest::check_platform;
+pub(crate) use manifest::{Found, Wanted, find, tags};
+pub(crate) use session::{Registry, Session};
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the engine's config says of registries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// By host and port, `docker.io` for Docker Hub; a mirror's own host as well.
+    pub hosts: BTreeMap<String, HostSettings>,
+    /// Layers that come at the same time.
+    pub downloads: usize,
+    /// How often what breaks off is tried again.
+    pub attempts: u32,
+    /// How long a server may be silent, or bring next to nothing.
+    pub timeout: Duration,
+}
+
+/// One registry's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostSettings {
+    /// URLs that are asked before the registry itself, in this order.
+    pub mirrors: Vec<String>,
+    /// Plain HTTP, and certificates of anybody.
+    pub insecure: bool,
+    /// A file with certificates of authorities, besides the system's.
+    pub ca: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    /// Docker's numbers.
+    fn default() -> Self {
+        Self { hosts: BTreeMap::new(), downloads: 3, attempts: 5, timeout: Duration::from_secs(30) }
+    }
+}
+
+impl Settings {
+    fn trust(&self, host: &str) -> http::Trust {
+        let own = self.hosts.get(host);
+        http::Trust {
+            insecure: own.is_some_and(|own| own.insecure) || http::is_loopback(host),
+            ca: own.and_then(|own| own.ca.clone()),
+        }
+    }
+}
+
+/// Whether `url` can be a mirror: `http://` or `https://`, a host, and perhaps a path.
+pub fn is_mirror(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")) else { return false };
+    !rest.is_empty()
+        && !rest.starts_with('/')
+        && !rest.contains(['@', '?', '#', ' '])
+        && url.parse::<ureq::http::Uri>().is_ok()
+}
