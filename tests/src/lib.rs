@@ -7,6 +7,7 @@
 pub mod archive;
 pub mod images;
 pub mod leaks;
+pub mod registry;
 pub mod world;
 
 use std::io::Write;

@@ -47,7 +47,7 @@ fn usage_errors_are_dockers() {
         (&["tag", "a"], 1, "orlop: 'orlop tag' requires 2 arguments"),
         (&["foo"], 1, "orlop: unknown command: orlop foo"),
         (&["volume", "foo"], 1, "orlop: unknown command: orlop volume foo"),
-        (&["pull", "alpine"], 1, "Error: 'orlop pull' comes with a later version"),
+        (&["push", "alpine"], 1, "Error: 'orlop push' comes with a later version"),
         (&["rm", "-l", "a"], 1, "Error: -l, --link: links between containers are not there"),
         (&["-D", "ps"], 1, "Error: --debug has no effect here: there is no daemon that keeps a log"),
         (&["run", "-v", "a:b:c:d", "x"], 125, "Error: invalid volume specification: 'a:b:c:d'"),
@@ -162,8 +162,8 @@ fn df_in_detail_takes_a_template() {
     }
     let (code, out, _) = run(&["system", "df", "-v"]);
     assert!(code == 0 && out.starts_with("Images space usage:\n"), "{out}");
-    let (code, _, err) = run(&["run", "nothing"]);
-    assert!(code == 125 && err.contains("bring it with 'orlop load'"), "{err}");
+    let (code, _, err) = run(&["run", "--pull", "never", "nothing"]);
+    assert_eq!((code, err.as_str()), (125, "Error: No such image: nothing:latest\n"));
 }
 
 #[test]

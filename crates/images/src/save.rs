@@ -66,6 +66,7 @@ fn choose(tx: &ReadTx<'_>, names: &[String]) -> Result<BTreeMap<Digest, (ImageRo
     let mut images: BTreeMap<Digest, (ImageRow, BTreeSet<ImageRef>)> = BTreeMap::new();
     let tags: Vec<(ImageRef, Digest)> =
         tx.tags().list()?.iter().filter_map(|tag| Some((tag_reference(tag)?, tag.image))).collect();
+    let tags: Vec<(ImageRef, Digest)> = tags.into_iter().filter(|(name, _)| name.digest.is_none()).collect();
     for text in names {
         let mut of_repository = Vec::new();
         if is_bare(text)

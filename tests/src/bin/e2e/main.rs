@@ -12,6 +12,7 @@ mod kill;
 mod locks;
 mod pages;
 mod postgres;
+mod pull;
 mod tools;
 
 use std::path::PathBuf;
@@ -60,6 +61,7 @@ fn run() -> Outcome<bool> {
         crowd::cases(),
         kill::cases(),
         postgres::cases(),
+        pull::cases(),
         pages::cases(),
     ] {
         trials.extend(cases.into_iter().map(|case| trial(&session, case)));
