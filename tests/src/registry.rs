@@ -83,6 +83,8 @@ pub enum Reply {
     Cut(usize),
     /// The whole content, whatever range was asked for; ends after so many bytes.
     Whole(usize),
+    /// As usual, with one bit of this byte changed.
+    Flip(usize),
     /// A body of this type without an end and without a length.
     Endless(&'static str),
     /// As usual, one byte each 50 ms after so many.
@@ -268,6 +270,12 @@ impl Shared {
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 Ok(false)
+            }
+            Reply::Flip(at) => {
+                let mut body = body.to_vec();
+                body[at] ^= 1;
+                stream.write_all(&body)?;
+                Ok(true)
             }
             _ => {
                 stream.write_all(body)?;

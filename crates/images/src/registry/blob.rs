@@ -118,6 +118,7 @@ impl LayerBlob for RemoteLayer {
             session: 0,
             failed: 0,
             since_failure: 0,
+            given_up: Vec::new(),
         }))
     }
 
@@ -145,6 +146,8 @@ struct Stream<'a> {
     /// Attempts that brought nothing worth telling.
     failed: u32,
     since_failure: u64,
+    /// Why each of the sessions before this one didn't bring it.
+    given_up: Vec<String>,
 }
 
 impl Read for Stream<'_> {
@@ -270,12 +273,13 @@ impl Stream<'_> {
         self.failed += 1;
         let pause = pause(&failure, back_off(self.failed)).filter(|_| self.failed <= self.session().attempts());
         let Some(pause) = pause else {
+            self.given_up.push(failure.to_string());
             if self.session + 1 < self.layer.sessions.len() {
                 self.session += 1;
                 self.failed = 0;
                 return Ok(());
             }
-            let reason = failure.to_string();
+            let reason = self.given_up.join("; ");
             return Err(io::Error::other(Error::Layers { digest: self.layer.digest, reason }));
         };
         let seconds = pause.as_secs_f64().ceil() as u64;

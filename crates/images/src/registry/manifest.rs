@@ -99,15 +99,18 @@ fn in_the_users_words(name: &ImageRef, failures: &[(String, Failure)]) -> Error 
         Failure::Status { status: 404, errors, .. } => Some(errors.to_string()),
         _ => None,
     });
-    let denied = match last {
-        Some(Failure::Denied(words)) => Some(words.clone()),
+    let words_of = |failure: &Failure| match failure {
+        Failure::Denied(words) => Some(words.clone()),
         _ => None,
     };
-    match (denied, not_found) {
+    // What the registry itself says counts before what a mirror says.
+    let anywhere = || failures.iter().rev().find_map(|(_, failure)| words_of(failure)).filter(|_| not_found.is_none());
+    let denied = last.and_then(words_of).or_else(anywhere);
+    match (denied, &not_found) {
         (Some(words), _) => Error::PullDenied { name: name.familiar_name(), words: words + &others },
         (None, Some(words)) => {
-            let words = if words.is_empty() { "manifest unknown".to_owned() } else { words };
-            Error::ManifestUnknown { name: name.familiar(), words: words + &others }
+            let words = if words.is_empty() { "manifest unknown" } else { words };
+            Error::ManifestUnknown { name: name.familiar(), words: format!("{words}{others}") }
         }
         (None, None) => Error::Pull { name: name.familiar(), reason: all.join("; ") },
     }
@@ -220,7 +223,7 @@ fn manifest(
     let announced: Option<Digest> = response.header("docker-content-digest").and_then(|text| text.parse().ok());
     let bytes = response.read_all("the manifest", MAX_JSON)?;
     let kind: Kind = parse_json(&format!("the manifest of {}", name.familiar()), &bytes)?;
-    if kind.schema_version == Some(1) || content_type.contains("manifest.v1+") {
+    if kind.schema_version == Some(1) || content_type.contains("docker.distribution.manifest.v1+") {
         return Err(Error::Schema1 { name: name.familiar() }.into());
     }
     let digest = sha256(&bytes);

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use orlop_tests::world::{PATIENCE, Ran, Session, World};
-use orlop_tests::{Outcome, images, say};
+use orlop_tests::{Outcome, images, registry, say};
 use regex::Regex;
 use serde::Deserialize;
+
+use crate::missing_tools;
 
 /// The file.
 #[derive(Deserialize)]
@@ -37,6 +39,9 @@ struct Line {
     /// Images of the generator, loaded first.
     #[serde(default)]
     images: Vec<String>,
+    /// Images that a registry has, out of the generator's archive `n8n`; it is the mirror of Docker Hub.
+    #[serde(default)]
+    registry: Vec<String>,
     /// Bash that must succeed before the steps.
     setup: Option<String>,
     #[serde(default)]
@@ -102,9 +107,11 @@ fn root() -> PathBuf {
 
 /// A trial for each line.
 pub fn trials(session: &Arc<Session>, list: &Arc<List>, results: &Results) -> Vec<Trial> {
-    let missing = |line: &Line| match line.images.iter().any(|name| name == "postgres") {
-        true => images::postgres_home().err().map(|error| error.to_string()),
-        false => None,
+    let missing = |line: &Line| {
+        let postgres = line.images.iter().any(|name| name == "postgres").then(images::postgres_home);
+        let postgres = postgres.and_then(|home| home.err().map(|error| error.to_string()));
+        let tools: &[&str] = if line.registry.is_empty() { &[] } else { &["docker-registry", "skopeo"] };
+        postgres.or_else(|| missing_tools(tools))
     };
     let trial = |index: usize| {
         let line = &list.line[index];
@@ -137,6 +144,10 @@ fn set(results: &Results, number: u32, state: State) {
 fn run_line(world: &mut World, list: &List, line: &Line) -> Outcome {
     let images: Vec<&str> = line.images.iter().map(String::as_str).collect();
     world.load(&images)?;
+    if !line.registry.is_empty() {
+        let names: Vec<&str> = line.registry.iter().map(String::as_str).collect();
+        registry::debian(world, "n8n", &names)?;
+    }
     if let Some(setup) = &line.setup {
         world.sh(&substituted(world, list, setup))?.ok().map_err(|said| format!("setup: {said}"))?;
     }

@@ -28,7 +28,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// Time-outs that a test can wait for.
-const QUICK: &str = "[images]\ndownload-timeout = 1\nmax-download-attempts = 2\n";
+const QUICK: &str = "[images]\ndownload-timeout = 1\nmax-download-attempts = 3\n";
 
 /// What a failed pull must not leave: images, layers, what came of blobs.
 const LEFT: &str =
@@ -116,18 +116,15 @@ fn what_breaks_off_goes_on(world: &mut World) -> Outcome {
     same("requests", &registry.count(&blob(&made, 0)).to_string(), "3")?;
     world.sh("docker rmi x:1")?.ok()?;
     // One that never gets further is given up; what came stays, and the next pull asks for the rest only.
-    let (registry, made) = serve(world, &SIZES, |asked, made| match asked.path.ends_with(&blob(made, 0)) {
+    let (registry, _) = serve(world, &SIZES, |asked, made| match asked.path.ends_with(&blob(made, 0)) {
         true if asked.from() == 0 => Reply::Cut(2_000_000),
-        true if asked.before < 5 => Reply::Cut(0),
+        true if asked.before < 8 => Reply::Cut(0),
         _ => Reply::Usual,
     })?;
     let said = world.sh("docker pull x:1")?.fails(1)?;
-    contains("given up", &said, "broke off at byte 2000000")?;
+    contains("given up", &said, "the connection broke off")?;
     same("lines", &said.lines().count().to_string(), "1")?;
     same("images", &world.sh("docker images -q")?.ok()?, "")?;
-    while registry.count(&blob(&made, 0)) < 5 {
-        world.sh("docker pull x:1")?.fails(1)?;
-    }
     drop(registry);
     let (registry, made) = serve(world, &SIZES, |_, _| Reply::Usual)?;
     world.sh("docker pull x:1")?.ok()?;
@@ -153,7 +150,7 @@ fn what_is_wrong_is_refused(world: &mut World) -> Outcome {
     let cases: &[(&str, &str, Behaviour)] = &[
         ("a layer with other content", "has the digest sha256:", |asked, made| {
             match asked.path.ends_with(&blob(made, 0)) {
-                true => Reply::Says(200, vec![], vec![b'x'; 300_000 + 1536]),
+                true => Reply::Flip(1000),
                 false => Reply::Usual,
             }
         }),
