@@ -16,6 +16,8 @@ pub struct Config {
     pub storage: Storage,
     /// `[runtime]`
     pub runtime: Runtime,
+    /// `[runtimes]`: further OCI runtimes by name, for `--runtime`; each a name that is looked up in PATH, or a path.
+    pub runtimes: BTreeMap<String, String>,
     /// `[log]`
     pub log: Log,
     /// `[trash]`
@@ -130,6 +132,9 @@ impl Config {
             invalid(format!("line {line}: {}", error.message().replace('\n', " ")))
         })?;
         config.driver().map_err(|name| invalid(format!("storage.driver: unknown driver {name:?} (overlay2, vfs)")))?;
+        if let Some(name) = config.runtimes.keys().find(|name| !is_runtime_name(name)) {
+            return Err(invalid(format!("runtimes.{name}: a name has letters, digits, '-', '_' and '.' only")));
+        }
         if config.log.max_files == 0 || config.log.max_size < 4096 {
             return Err(invalid("log: max-files must be at least 1 and max-size at least 4096".to_owned()));
         }
@@ -176,6 +181,12 @@ impl Config {
             Some(other) => Err(other.to_owned()),
         }
     }
+}
+
+/// It becomes the name of a directory.
+fn is_runtime_name(name: &str) -> bool {
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    is_plain && name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
 }
 
 #[cfg(test)]

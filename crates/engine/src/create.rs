@@ -4,11 +4,12 @@
 //! that takes everything back, and what is killed is taken back by `tend`.
 
 use crate::container::{ContainerConfig, Details, HostConfig, Phase, Status};
+use crate::limits::{OwnLimits, Support};
 use crate::open::remove_directory;
-use crate::{Container, CreateRequest, Created, Engine, Error, Network, Result};
+use crate::{Container, CreateRequest, Created, Engine, Error, Network, Result, limits};
 use orlop_model::image::{ContainerDefaults, ImageConfig};
 use orlop_model::mount::{MountKind, MountSpec};
-use orlop_model::options::HealthCheck;
+use orlop_model::options::{HealthCheck, IpcMode, PidMode, UtsMode};
 use orlop_model::{ContainerName, Id, Timestamp};
 use orlop_mounts::{Entry, Inherited, Origin, Request, Resolved, ResolvedMount};
 use orlop_state::rows::volume::VolumeOrigin;
@@ -37,7 +38,8 @@ impl Engine {
     /// Everything up to a container that nobody has been told of.
     pub(crate) fn reserve(&self, request: &CreateRequest) -> Result<Reserved> {
         orlop_model::mount::check_duplicates(&all_specs(request)).map_err(orlop_mounts::Error::from)?;
-        request.options.check(request.network.name(), request.hostname.as_deref())?;
+        request.options.check(&request.network.name(), request.hostname.as_deref())?;
+        let (request, told) = &self.fitted(request)?;
         for attempt in 0.. {
             let (image, config) = self.image_for(request)?;
             let id = Id::random();
@@ -56,7 +58,8 @@ impl Engine {
                         self.emit_volume("create", name, &[("driver", "local")]);
                     }
                     let Err(error) = self.prepare(&container) else {
-                        return Ok(Reserved { container, warnings: resolved.warnings, lock });
+                        let warnings = [&told[..], &resolved.warnings].concat();
+                        return Ok(Reserved { container, warnings, lock });
                     };
                     self.undo_create(&container)?;
                     resolved.undo(&self.state)?;
@@ -78,6 +81,28 @@ impl Engine {
             }
         }
         unreachable!("the loop returns in its last attempt")
+    }
+
+    /// The request as this machine can keep it, and what it can't; containers whose namespaces are joined by id.
+    fn fitted(&self, request: &CreateRequest) -> Result<(CreateRequest, Vec<String>)> {
+        let mut request = request.clone();
+        let support = Support::probe();
+        limits::check_machine(&request.options, support)?;
+        let warnings = limits::fit(&mut request.options, support, &OwnLimits::read());
+        let options = &mut request.options;
+        orlop_runtime::spec::capabilities(options.privileged, &options.cap_add, &options.cap_drop)?;
+        self.named_runtime(&options.runtime)?;
+        if let PidMode::Container(name) = &mut options.pid {
+            self.join_by_id(name)?;
+        }
+        if let IpcMode::Container(name) = &mut options.ipc {
+            self.join_by_id(name)?;
+        }
+        if let Network::Container(name) = &mut request.network {
+            // Who shares a network is known by one name in it.
+            request.hostname = Some(self.join_by_id(name)?.details.config.hostname);
+        }
+        Ok((request, warnings))
     }
 
     fn image_for(&self, request: &CreateRequest) -> Result<(ImageRow, ImageConfig)> {
@@ -244,7 +269,7 @@ fn host_config(request: &CreateRequest) -> HostConfig {
         tmpfs: request.tmpfs.iter().map(tmpfs).collect(),
         volumes_from: request.volumes_from.clone(),
         volume_driver: request.volume_driver.clone().unwrap_or_default(),
-        network: request.network,
+        network: request.network.clone(),
         auto_remove: request.auto_remove,
         read_only: request.read_only,
         options: request.options.clone(),
@@ -314,17 +339,17 @@ fn health(request: &CreateRequest, defaults: &ContainerDefaults) -> Result<Optio
 }
 
 fn hostname(id: Id, request: &CreateRequest) -> Result<String> {
-    match (request.hostname.as_ref().filter(|name| !name.is_empty()), request.network) {
-        (Some(_), Network::Host) => {
-            Err(Error::Invalid("conflicting options: hostname and the network mode".to_owned()))
-        }
-        (Some(name), Network::None) => {
+    let of_host = || Ok(rustix::system::uname().nodename().to_string_lossy().into_owned());
+    match (request.hostname.as_ref().filter(|name| !name.is_empty()), &request.network) {
+        (_, _) if request.options.uts == UtsMode::Host => of_host(),
+        (Some(name), Network::Container(_)) => Ok(name.clone()),
+        (Some(name), _) => {
             let is_valid = (1..=63).contains(&name.len())
                 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
             if is_valid { Ok(name.clone()) } else { Err(Error::Invalid(format!("invalid hostname format: {name}"))) }
         }
-        (None, Network::Host) => Ok(rustix::system::uname().nodename().to_string_lossy().into_owned()),
-        (None, Network::None) => Ok(id.short()),
+        (None, Network::Host) => of_host(),
+        (None, Network::None | Network::Container(_)) => Ok(id.short()),
     }
 }
 

@@ -47,7 +47,11 @@ impl Engine {
         }
         let config = &container.details.config;
         let root = self.root_of_running(&container)?;
-        let user = user::resolve(&root, request.user.as_deref().unwrap_or(&config.user))?;
+        let user = user::resolve(
+            &root,
+            request.user.as_deref().unwrap_or(&config.user),
+            &container.details.host.options.group_add,
+        )?;
         let mut env = config.env.clone();
         for entry in &request.env {
             let name = entry.split_once('=').map_or(entry.as_str(), |(name, _)| name);
@@ -65,6 +69,7 @@ impl Engine {
             additional_gids: user.additional_gids,
             terminal: request.tty,
             console_size: request.session.as_ref().and_then(crate::attach::console_size),
+            confinement: self.confinement(&container)?,
         };
         let (bundle, id) = (self.bundle(container.id), Id::random().hex());
         self.emit_container(&container, &format!("exec_create: {}", request.command.join(" ")), &[("execID", &id)]);

@@ -2,9 +2,10 @@
 //!
 //! Settings that this engine doesn't have yet are shown with the value that they have in effect: Docker's default.
 
+mod host;
+
 use crate::{Container, Engine, Result};
 use orlop_model::Timestamp;
-use orlop_model::mount::{BindRecursive, MountKind, MountSpec, Propagation};
 use orlop_mounts::{ResolvedKind, ResolvedMount};
 use serde_json::{Map, Value, json};
 
@@ -91,72 +92,6 @@ impl Engine {
             _ => Value::Null,
         }
     }
-
-    fn describe_host_config(&self, container: &Container) -> Value {
-        let host = &container.details.host;
-        let volumes_from: Vec<String> = host
-            .volumes_from
-            .iter()
-            .map(|from| if from.read_only { format!("{}:ro", from.container) } else { from.container.clone() })
-            .collect();
-        let mut object = json!({
-            "Binds": some_list(&host.binds),
-            "ContainerIDFile": "",
-            "LogConfig": {
-                "Type": "json-file",
-                "Config": {
-                    "max-file": self.config.log.max_files.to_string(),
-                    "max-size": self.config.log.max_size.to_string(),
-                },
-            },
-            "NetworkMode": host.network.name(),
-            "PortBindings": {},
-            "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
-            "AutoRemove": host.auto_remove,
-            "VolumeDriver": host.volume_driver,
-            "VolumesFrom": some_list(&volumes_from),
-            "ConsoleSize": [0, 0],
-            "CapAdd": null,
-            "CapDrop": null,
-            "CgroupnsMode": if orlop_runtime::spec::cgroups_are_unified() { "private" } else { "host" },
-            "Dns": [],
-            "DnsOptions": [],
-            "DnsSearch": [],
-            "ExtraHosts": null,
-            "GroupAdd": null,
-            "IpcMode": "private",
-            "Cgroup": "",
-            "Links": null,
-            "OomScoreAdj": 0,
-            "PidMode": "",
-            "Privileged": false,
-            "PublishAllPorts": false,
-            "ReadonlyRootfs": host.read_only,
-            "SecurityOpt": null,
-            "UTSMode": "",
-            "UsernsMode": "",
-            "ShmSize": 64 << 20,
-            "Runtime": self.config.runtime.binary,
-            "Isolation": "",
-            "Memory": 0,
-            "NanoCpus": 0,
-            "CgroupParent": "",
-            "Devices": [],
-            "Ulimits": [],
-            "MaskedPaths": orlop_runtime::spec::MASKED_PATHS,
-            "ReadonlyPaths": orlop_runtime::spec::READ_ONLY_PATHS,
-        });
-        let optional = [
-            ("Mounts", !host.mounts.is_empty(), json!(host.mounts.iter().map(api_mount).collect::<Vec<_>>())),
-            ("Tmpfs", !host.tmpfs.is_empty(), json!(host.tmpfs)),
-        ];
-        for (key, present, value) in optional {
-            if present {
-                object[key] = value;
-            }
-        }
-        object
-    }
 }
 
 /// Docker keeps what `--tmpfs` made in HostConfig.Tmpfs only; `--mount type=tmpfs` is here as well.
@@ -174,7 +109,7 @@ fn describe_config(container: &Container) -> Value {
     let set = |names: &[String]| names.iter().map(|name| (name.clone(), json!({}))).collect::<Map<_, _>>();
     let mut object = json!({
         "Hostname": config.hostname,
-        "Domainname": "",
+        "Domainname": config.domainname,
         "User": config.user,
         "AttachStdin": config.attach[0],
         "AttachStdout": config.attach[1],
@@ -194,6 +129,9 @@ fn describe_config(container: &Container) -> Value {
     if !config.exposed_ports.is_empty() {
         object["ExposedPorts"] = Value::Object(set(&config.exposed_ports));
     }
+    if let Some(check) = &config.health {
+        object["Healthcheck"] = json!(check);
+    }
     if !config.stop_signal.is_empty() {
         object["StopSignal"] = json!(config.stop_signal);
     }
@@ -209,7 +147,8 @@ fn some_list(list: &[String]) -> Value {
 }
 
 fn describe_network(container: &Container, running: bool) -> Value {
-    let name = container.details.host.network.name();
+    let network = container.details.host.network.name();
+    let name = network.split(':').next().unwrap_or_default();
     let key = if running { format!("/proc/{}/ns/net", container.details.status.pid) } else { String::new() };
     json!({
         "Bridge": "",
@@ -238,74 +177,4 @@ fn describe_network(container: &Container, running: bool) -> Value {
             },
         },
     })
-}
-
-/// Docker's `Mount`, as `--mount` says it.
-fn api_mount(spec: &MountSpec) -> Value {
-    let mut object = json!({ "Type": spec.kind.name() });
-    let mut set = |key: &str, value: Value| object[key] = value;
-    let source = match &spec.kind {
-        MountKind::Volume(volume) => volume.name.as_ref().map(|name| name.as_str().to_owned()),
-        MountKind::Bind(bind) => Some(bind.source.clone()),
-        MountKind::Tmpfs(_) => None,
-    };
-    if let Some(source) = source {
-        set("Source", json!(source));
-    }
-    set("Target", json!(spec.target));
-    if spec.read_only {
-        set("ReadOnly", json!(true));
-    }
-    match &spec.kind {
-        MountKind::Volume(volume) => {
-            let mut options = Map::new();
-            if volume.no_copy {
-                options.insert("NoCopy".to_owned(), json!(true));
-            }
-            if !volume.labels.is_empty() {
-                options.insert("Labels".to_owned(), json!(volume.labels));
-            }
-            if let Some(subpath) = &volume.subpath {
-                options.insert("Subpath".to_owned(), json!(subpath));
-            }
-            if volume.driver.is_some() || !volume.options.is_empty() {
-                let driver = json!({ "Name": volume.driver.as_deref().unwrap_or("local"), "Options": volume.options });
-                options.insert("DriverConfig".to_owned(), driver);
-            }
-            if !options.is_empty() {
-                set("VolumeOptions", Value::Object(options));
-            }
-        }
-        MountKind::Bind(bind) => {
-            let mut options = Map::new();
-            if bind.propagation != Propagation::Rprivate {
-                options.insert("Propagation".to_owned(), json!(bind.propagation.name()));
-            }
-            match bind.recursive {
-                BindRecursive::Enabled => {}
-                BindRecursive::Disabled => drop(options.insert("NonRecursive".to_owned(), json!(true))),
-                BindRecursive::Writable => drop(options.insert("ReadOnlyNonRecursive".to_owned(), json!(true))),
-                BindRecursive::Readonly => drop(options.insert("ReadOnlyForceRecursive".to_owned(), json!(true))),
-            }
-            if bind.create_source {
-                options.insert("CreateMountpoint".to_owned(), json!(true));
-            }
-            if !options.is_empty() {
-                set("BindOptions", Value::Object(options));
-            }
-        }
-        MountKind::Tmpfs(tmpfs) => {
-            let mut options = Map::new();
-            if let Some(size) = tmpfs.size {
-                options.insert("SizeBytes".to_owned(), json!(size));
-            }
-            if let Some(mode) = tmpfs.mode {
-                options.insert("Mode".to_owned(), json!(mode));
-            }
-            if !options.is_empty() {
-                set("TmpfsOptions", Value::Object(options));
-            }
-        }
-    }
-    object
 }

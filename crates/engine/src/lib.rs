@@ -8,6 +8,7 @@
 
 mod attach;
 pub mod config;
+mod confine;
 pub mod container;
 mod create;
 mod error;
@@ -17,6 +18,7 @@ mod files;
 mod images;
 pub mod inspect;
 mod kill;
+mod limits;
 mod list;
 mod logs;
 mod open;

@@ -68,7 +68,7 @@ pub struct CreateRequest {
 }
 
 /// `--network`, as far as it is built.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Network {
     /// A loopback device only.
@@ -76,14 +76,17 @@ pub enum Network {
     None,
     /// The host's network and name.
     Host,
+    /// That of another container, with its names: in a request by name, in a row by id.
+    Container(String),
 }
 
 impl Network {
     /// Docker's name of it.
-    pub const fn name(self) -> &'static str {
+    pub fn name(&self) -> String {
         match self {
-            Self::None => "none",
-            Self::Host => "host",
+            Self::None => "none".to_owned(),
+            Self::Host => "host".to_owned(),
+            Self::Container(id) => format!("container:{id}"),
         }
     }
 }

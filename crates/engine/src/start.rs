@@ -4,12 +4,12 @@ use crate::attach::console_size;
 use crate::container::Phase;
 use crate::create::Reserved;
 use crate::open::{remove_directory, remove_file};
-use crate::{Container, CreateRequest, Created, Engine, Error, Network, Result, files, user};
+use crate::{Container, CreateRequest, Created, Engine, Error, Result, files, user};
 use orlop_model::{ErrorKind, Kind};
 use orlop_mounts::{AppliedKind, AppliedMount, Place};
 use orlop_runtime::attach::{Connection, SessionOptions};
 use orlop_runtime::shim::{LogConfig, ShimConfig};
-use orlop_runtime::spec::{self, ProcessInput, SpecInput, SpecMount};
+use orlop_runtime::spec::{ProcessInput, SpecInput, SpecMount};
 use orlop_runtime::{LaunchRequest, Launched};
 use std::os::fd::AsFd;
 
@@ -132,7 +132,9 @@ impl Engine {
         };
         let root_fd = orlop_sys::path::open_directory(&root)?;
         let own_files = files::write(self, container)?;
-        let user = user::resolve(&root_fd, &container.details.config.user)?;
+        let user = user::resolve(&root_fd, &container.details.config.user, &container.details.host.options.group_add)?;
+        let host = self.host_input(container)?;
+        let (args, init) = self.program(container)?;
         // A volume that is new and empty belongs to who will write into it.
         let owner = (user.uid != 0).then_some((user.uid, user.gid));
         let applied = orlop_mounts::apply(
@@ -141,6 +143,8 @@ impl Engine {
             &Place { container: id, rootfs: root_fd.as_fd(), run_dir: &self.mounts_dir(id), owner },
         )?;
         let mut mounts: Vec<SpecMount> = own_files;
+        mounts.extend(self.shared_memory(container)?);
+        mounts.extend(init);
         mounts.extend(applied.into_iter().map(spec_mount));
         let exit_record = self.exit_record(id);
         remove_file(&exit_record)?;
@@ -157,20 +161,17 @@ impl Engine {
                 read_only_rootfs: container.details.host.read_only,
                 process: ProcessInput {
                     console_size: session.and_then(console_size),
-                    ..self.first_process(container, &user)
+                    ..self.first_process(container, &user, args)?
                 },
                 hostname: container.details.config.hostname.clone(),
                 mounts,
-                network: match container.details.host.network {
-                    Network::None => spec::Network::None,
-                    Network::Host => spec::Network::Host,
-                },
-                cgroup_path: format!("/orlop/{id}"),
+                cgroup_path: Self::cgroup_path(container),
+                host,
             },
             shim: ShimConfig {
                 id: id.hex(),
                 dir: self.bundle(id),
-                runtime: self.runtime(),
+                runtime: self.runtime_of(container)?,
                 terminal: container.details.config.tty,
                 open_stdin: container.details.config.open_stdin,
                 stdin_once: container.details.config.stdin_once,
@@ -189,10 +190,10 @@ impl Engine {
         Ok((launched, connection))
     }
 
-    fn first_process(&self, container: &Container, user: &user::User) -> ProcessInput {
+    fn first_process(&self, container: &Container, user: &user::User, args: Vec<String>) -> Result<ProcessInput> {
         let config = &container.details.config;
-        ProcessInput {
-            args: container.details.arguments(),
+        Ok(ProcessInput {
+            args,
             env: environment(&config.env, &config.hostname, config.tty, &user.home),
             cwd: absolute_or_root(&config.working_dir),
             uid: user.uid,
@@ -200,7 +201,8 @@ impl Engine {
             additional_gids: user.additional_gids.clone(),
             terminal: config.tty,
             console_size: None,
-        }
+            confinement: self.confinement(container)?,
+        })
     }
 
     /// Unmounts and removes whatever a start made outside of the writable layer; all of it may be gone already.
@@ -208,6 +210,7 @@ impl Engine {
         let id = container.id;
         orlop_mounts::release(&self.state, &container.details.mounts, id, &self.mounts_dir(id))?;
         self.driver()?.unmount(container.writable)?;
+        self.release_shared_memory(id)?;
         remove_directory(&self.bundle(container.id))
     }
 }

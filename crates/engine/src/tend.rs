@@ -173,7 +173,7 @@ impl Engine {
 
     /// Kills and forgets whatever the OCI runtime still knows of a container.
     pub(crate) fn delete_from_runtime(&self, container: &Container) -> Result<()> {
-        let (runtime, id) = (self.runtime(), container.id.hex());
+        let (runtime, id) = (self.runtime_of(container)?, container.id.hex());
         // Without its directory there it knows nothing, and needs not even be installed.
         if runtime.state_dir(&id).exists() {
             runtime.delete(&id, true)?;
@@ -183,6 +183,6 @@ impl Engine {
 
     /// By the OCI runtime, for a container whose shim is gone.
     pub(crate) fn signal_by_runtime(&self, container: &Container, signal: i32) -> Result<()> {
-        Ok(self.runtime().kill(&container.id.hex(), signal)?)
+        Ok(self.runtime_of(container)?.kill(&container.id.hex(), signal)?)
     }
 }

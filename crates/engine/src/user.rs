@@ -20,12 +20,21 @@ pub(crate) struct User {
 }
 
 /// Looks `text` (`user`, `uid`, `user:group` …; empty is root) up in the container's root file system.
-pub(crate) fn resolve(root: impl AsFd, text: &str) -> Result<User> {
+/// `more` are the groups of `--group-add`, by name or number.
+pub(crate) fn resolve(root: impl AsFd, text: &str, more: &[String]) -> Result<User> {
     let read = |path| -> Result<String> {
         let bytes = orlop_sys::path::read_in_root(&root, Path::new(path), LIMIT)?.unwrap_or_default();
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
-    find(text, &read("/etc/passwd")?, &read("/etc/group")?)
+    let groups = read("/etc/group")?;
+    let mut user = find(text, &read("/etc/passwd")?, &groups)?;
+    for name in more {
+        let gid = group_id(name, &groups)?;
+        if !user.additional_gids.contains(&gid) {
+            user.additional_gids.push(gid);
+        }
+    }
+    Ok(user)
 }
 
 struct PasswdLine<'a> {

@@ -16,6 +16,7 @@
 //! The exit record and the container's log lie in the data root; their paths are part of the shim's config.
 #![forbid(unsafe_code)]
 
+pub mod apparmor;
 pub mod attach;
 pub mod error;
 pub mod launch;
@@ -23,6 +24,7 @@ pub mod log;
 pub mod oci;
 pub mod protocol;
 pub mod seccomp;
+pub mod selinux;
 pub mod shim;
 pub mod spec;
 

@@ -1,6 +1,8 @@
 //! Docker's default seccomp profile (moby `profiles/seccomp`) as the OCI spec writes it, for a given set of
 //! capabilities. Names that the runtime's libseccomp doesn't know are left out by the runtime.
 
+use crate::Error;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 const EPERM: u32 = 1;
@@ -88,10 +90,11 @@ const ARCHITECTURE: (&[&str], &str) = (&["SCMP_ARCH_RISCV64"], "riscv_flush_icac
 compile_error!("the seccomp profile doesn't know this architecture yet; add it beside the others");
 
 /// The profile for a container that has `capabilities` (`CAP_…`).
-pub fn profile(capabilities: &[&str]) -> Value {
+pub fn profile<S: AsRef<str>>(capabilities: &[S]) -> Value {
+    let has = |name: &str| capabilities.iter().any(|capability| capability.as_ref() == name);
     let mut allowed: Vec<&str> = ALLOWED.split_whitespace().chain(ARCHITECTURE.1.split_whitespace()).collect();
     for (capability, names) in WITH_CAPABILITY {
-        if capabilities.contains(&capability) {
+        if has(capability) {
             allowed.extend(names.split_whitespace().filter(|name| !allowed.contains(name)).collect::<Vec<_>>());
         }
     }
@@ -102,7 +105,7 @@ pub fn profile(capabilities: &[&str]) -> Value {
     for personality in PERSONALITIES {
         rules.push(allow_when("personality", json!({ "index": 0, "value": personality, "op": "SCMP_CMP_EQ" })));
     }
-    if !capabilities.contains(&"CAP_SYS_ADMIN") {
+    if !has("CAP_SYS_ADMIN") {
         let no_namespace = json!({ "index": 0, "value": CLONE_NEW_ANY, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ" });
         rules.push(allow_when("clone", no_namespace));
         // clone3's flags lie in memory where a filter can't look; with ENOSYS a C library falls back to clone.
@@ -114,6 +117,144 @@ pub fn profile(capabilities: &[&str]) -> Value {
         "architectures": ARCHITECTURE.0,
         "syscalls": rules,
     })
+}
+
+/// A profile in Docker's JSON (moby `profiles/seccomp`), as the OCI spec writes it: rules for other capabilities,
+/// architectures and kernels are left out.
+pub fn from_docker<S: AsRef<str>>(text: &str, capabilities: &[S]) -> Result<Value, Error> {
+    let invalid = |reason: String| Error::Invalid(format!("the seccomp profile can't be used: {reason}"));
+    let mut profile: DockerProfile = serde_json::from_str(text).map_err(|error| invalid(error.to_string()))?;
+    if !profile.architectures.is_empty() && !profile.arch_map.is_empty() {
+        return Err(invalid("both 'architectures' and 'archMap' are specified".to_owned()));
+    }
+    for map in profile.arch_map.drain(..).filter(|map| map.architecture == ARCHITECTURE.0[0]) {
+        profile.architectures.push(map.architecture);
+        profile.architectures.extend(map.sub_architectures);
+    }
+    let mut rules = Vec::new();
+    for rule in profile.syscalls {
+        if !rule.includes.holds(capabilities) || rule.excludes.hits(capabilities) {
+            continue;
+        }
+        let names: Vec<String> = match (rule.name, rule.names) {
+            (Some(_), names) if !names.is_empty() => {
+                return Err(invalid("both 'name' and 'names' are specified for one rule".to_owned()));
+            }
+            (Some(name), _) => vec![name],
+            (None, names) if names.is_empty() => return Err(invalid("a rule has no names".to_owned())),
+            (None, names) => names,
+        };
+        let mut written = json!({ "names": names, "action": rule.action });
+        if let Some(number) = rule.errno_ret {
+            written["errnoRet"] = json!(number);
+        }
+        if !rule.args.is_empty() {
+            written["args"] = json!(rule.args);
+        }
+        rules.push(written);
+    }
+    let mut written = json!({ "defaultAction": profile.default_action, "syscalls": rules });
+    if let Some(number) = profile.default_errno_ret {
+        written["defaultErrnoRet"] = json!(number);
+    }
+    if !profile.architectures.is_empty() {
+        written["architectures"] = json!(profile.architectures);
+    }
+    if !profile.flags.is_empty() {
+        written["flags"] = json!(profile.flags);
+    }
+    Ok(written)
+}
+
+/// Docker's profile. Go takes null for an empty list.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DockerProfile {
+    default_action: String,
+    default_errno_ret: Option<u32>,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    architectures: Vec<String>,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    arch_map: Vec<ArchitectureMap>,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    flags: Vec<String>,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    syscalls: Vec<DockerRule>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ArchitectureMap {
+    architecture: String,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    sub_architectures: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DockerRule {
+    name: Option<String>,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    names: Vec<String>,
+    action: String,
+    errno_ret: Option<u32>,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    args: Vec<Value>,
+    #[serde(default)]
+    includes: Condition,
+    #[serde(default)]
+    excludes: Condition,
+}
+
+/// When a rule counts: all that is named must hold.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Condition {
+    #[serde(default, deserialize_with = "null_is_empty")]
+    caps: Vec<String>,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    arches: Vec<String>,
+    min_kernel: Option<String>,
+}
+
+impl Condition {
+    fn holds<S: AsRef<str>>(&self, capabilities: &[S]) -> bool {
+        self.caps.iter().all(|name| capabilities.iter().any(|own| own.as_ref() == name))
+            && (self.arches.is_empty() || self.names_this_architecture())
+            && self.min_kernel.as_deref().is_none_or(kernel_is_at_least)
+    }
+
+    /// As a reason to leave a rule out any of it is enough.
+    fn hits<S: AsRef<str>>(&self, capabilities: &[S]) -> bool {
+        self.caps.iter().any(|name| capabilities.iter().any(|own| own.as_ref() == name))
+            || self.names_this_architecture()
+            || self.min_kernel.as_deref().is_some_and(kernel_is_at_least)
+    }
+
+    fn names_this_architecture(&self) -> bool {
+        let own = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        self.arches.iter().any(|name| name == own)
+    }
+}
+
+fn kernel_is_at_least(wanted: &str) -> bool {
+    let version = |text: &str| -> (u32, u32) {
+        let mut numbers = text.split(|letter: char| !letter.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+    };
+    version(&rustix::system::uname().release().to_string_lossy()) >= version(wanted)
+}
+
+fn null_is_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Ok(Option::<Vec<T>>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 fn allow_when(name: &str, argument: Value) -> Value {
@@ -149,5 +290,32 @@ mod tests {
             assert_eq!((rules_for(&default, name), rules_for(&admin, name)), (in_default, in_admin), "{name}");
         }
         assert_eq!(CLONE_NEW_ANY, 0x7e02_0000);
+    }
+
+    #[test]
+    fn dockers_profiles_are_read() {
+        let text = r#"{
+            "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1,
+            "archMap": [{ "architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"] },
+                        { "architecture": "SCMP_ARCH_AARCH64", "subArchitectures": null }],
+            "syscalls": [
+                { "names": ["read"], "action": "SCMP_ACT_ALLOW", "args": null },
+                { "name": "mount", "action": "SCMP_ACT_ALLOW", "includes": { "caps": ["CAP_SYS_ADMIN"] } },
+                { "names": ["clone"], "action": "SCMP_ACT_ALLOW", "excludes": { "caps": ["CAP_SYS_ADMIN"] } },
+                { "names": ["old"], "action": "SCMP_ACT_ALLOW", "includes": { "minKernel": "4.8" } },
+                { "names": ["new"], "action": "SCMP_ACT_ALLOW", "includes": { "minKernel": "99.0" } },
+                { "names": ["s390"], "action": "SCMP_ACT_ALLOW", "includes": { "arches": ["s390x"] } }
+            ]}"#;
+        let default = from_docker(text, &crate::spec::CAPABILITIES).unwrap();
+        let admin = from_docker(text, &["CAP_SYS_ADMIN"]).unwrap();
+        for (name, in_default, in_admin) in
+            [("read", 1, 1), ("mount", 0, 1), ("clone", 1, 0), ("old", 1, 1), ("new", 0, 0), ("s390", 0, 0)]
+        {
+            assert_eq!((rules_for(&default, name), rules_for(&admin, name)), (in_default, in_admin), "{name}");
+        }
+        assert_eq!(default["architectures"][0], ARCHITECTURE.0[0]);
+        for bad in ["", "{}", r#"{"defaultAction":"x","syscalls":[{"action":"y"}]}"#] {
+            assert!(from_docker(bad, &["CAP_CHOWN"]).is_err(), "{bad}");
+        }
     }
 }

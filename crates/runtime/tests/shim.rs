@@ -134,6 +134,7 @@ fn process(terminal: bool, args: &[&str]) -> ProcessInput {
         additional_gids: vec![],
         terminal,
         console_size: None,
+        confinement: orlop_runtime::spec::Confinement::default(),
     }
 }
 

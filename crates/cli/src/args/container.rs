@@ -58,7 +58,7 @@ pub struct CreateArgs {
     /// Assign a name to the container
     #[arg(long, value_name = "string")]
     pub name: Option<String>,
-    /// Connect a container to a network: none (default) or host
+    /// Connect a container to a network: none (default), host or container:NAME
     #[arg(long, alias = "net", value_name = "network")]
     pub network: Option<String>,
     /// Set platform if server is multi-platform capable

@@ -337,19 +337,16 @@ mod tests {
     #[test]
     fn what_docker_has_and_we_have_not_is_refused_by_name() {
         for (line, names) in [
-            (&["--memory", "1g", "x"][..], "-m, --memory"),
-            (&["--memory=1g", "x"], "-m, --memory"),
-            (&["-m", "1g", "x"], "-m, --memory"),
-            (&["-m1g", "x"], "-m, --memory"),
-            (&["-itm", "1g", "x"], "-m, --memory"),
-            (&["-c=5", "x"], "-c, --cpu-shares"),
-            (&["--rm", "--privileged", "x"], "--privileged"),
+            (&["--restart", "always", "x"][..], "--restart"),
             (&["--restart=always", "x"], "--restart"),
+            (&["--rm", "--no-healthcheck", "x"], "--no-healthcheck"),
+            (&["--ip", "1.2.3.4", "x"], "--ip"),
+            (&["-it", "--ip=1.2.3.4", "x"], "--ip"),
         ] {
             let expected = Refusal::Missing(format!("{names} comes with a later version"));
             assert_eq!(read::<RunArgs>(line).err(), Some(expected), "{line:?}");
         }
-        assert_eq!(run(&["x", "--memory", "1g"]).create.command, ["x", "--memory", "1g"]);
+        assert_eq!(run(&["x", "--restart", "no"]).create.command, ["x", "--restart", "no"]);
     }
 
     #[test]

@@ -119,8 +119,12 @@ fn network(name: Option<&str>) -> Result<Network, Failure> {
     match name {
         None | Some("" | "default" | "none") => Ok(Network::None),
         Some("host") => Ok(Network::Host),
+        Some(name) if name.starts_with("container:") => match &name["container:".len()..] {
+            "" => Err(Failure::invalid("invalid container format container:<name|id>")),
+            container => Ok(Network::Container(container.to_owned())),
+        },
         Some(other) => Err(Failure::unsupported(format!(
-            "--network {other}: networks come with a later version; none (the default) and host are there"
+            "--network {other}: networks come with a later version; none (the default), host and container:NAME are there"
         ))),
     }
 }

@@ -8,7 +8,7 @@ use orlop_model::{ErrorKind, Kind};
 use orlop_runtime::attach::{self, Connection, DETACH_KEYS, SessionEnd, SessionOptions, Stdio};
 use orlop_runtime::oci::Runc;
 use orlop_runtime::shim::{LogConfig, ShimConfig};
-use orlop_runtime::spec::{Network, ProcessInput, SpecInput};
+use orlop_runtime::spec::{Confinement, HostInput, Namespace, Namespaces, ProcessInput, SpecInput};
 use orlop_runtime::{Error, LaunchRequest, launch};
 use serde::Deserialize;
 use std::io::Write;
@@ -103,8 +103,14 @@ fn run(file: &str) -> Result<Option<SessionEnd>, Error> {
             process: run.process,
             hostname: "box".into(),
             mounts: Vec::new(),
-            network: if run.network_host { Network::Host } else { Network::None },
             cgroup_path: format!("/orlop-test/{}", run.id),
+            host: HostInput {
+                namespaces: Namespaces {
+                    network: if run.network_host { Namespace::Host } else { Namespace::Own },
+                    ..Namespaces::default()
+                },
+                ..HostInput::default()
+            },
         },
         shim_command: vec![own.to_string_lossy().into_owned(), "shim".into()],
         client,
@@ -129,6 +135,7 @@ fn exec(dir: &Path, id: &str, letters: &str, command: &[&str]) -> Result<Option<
         additional_gids: Vec::new(),
         terminal: options.terminal,
         console_size: None,
+        confinement: Confinement::default(),
     };
     if letters.contains('d') {
         return attach::exec_detached(dir, id, process).map(|()| None);

@@ -8,6 +8,7 @@
 mod acceptance;
 mod bad_input;
 mod crowd;
+mod flags;
 mod kill;
 mod locks;
 mod pages;
@@ -59,6 +60,7 @@ fn run() -> Outcome<bool> {
         tools::cases(),
         bad_input::cases(),
         crowd::cases(),
+        flags::cases(),
         kill::cases(),
         postgres::cases(),
         pull::cases(),
