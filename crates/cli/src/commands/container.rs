@@ -11,7 +11,9 @@ use crate::output::list::{Format, Listing, Row, ellipsis, labels_text};
 use crate::output::print::{emphasised, note, out};
 use crate::output::prompt::confirmed;
 use orlop_engine::container::Phase;
-use orlop_engine::{ContainerSummary, Created, Engine, ExecRequest, ListRequest, LogRequest, RemoveRequest};
+use orlop_engine::{
+    ContainerSummary, Created, Engine, ExecRequest, Foreground, ListRequest, LogRequest, RemoveRequest,
+};
 use orlop_model::filter::{self, Filters, parse_moment};
 use orlop_model::size::{human_duration, human_short};
 use orlop_model::{ErrorKind, Timestamp};
@@ -39,12 +41,24 @@ fn run_container(door: &Door, args: &args::RunArgs) -> Outcome {
             detach_keys: args.detach_keys.as_deref(),
         })?),
     };
-    let id_file = args.create.cidfile.as_deref();
-    refuse_existing(id_file)?;
     let policy = pull_policy(&args.create.pull)?;
     let engine = door.engine()?;
-    let started = with_image(&engine, &request, policy, args.create.quiet, || engine.run(&request, session.as_ref()))?;
-    tell(&started.created, id_file)?;
+    let mut id_file = IdFile::new(args.create.cidfile.as_deref())?;
+    let quiet = args.create.quiet;
+    let started = match args.create.cidfile.is_some() && !request.auto_remove {
+        // The container stays when its program can't be started, and so does the file that names it.
+        true => {
+            let created = with_image(&engine, &request, policy, quiet, || engine.create(&request))?;
+            id_file.write(&created.id.hex())?;
+            let started = engine.start(&created.id.hex(), session.as_ref())?;
+            Foreground { created, ..started }
+        }
+        false => with_image(&engine, &request, policy, quiet, || engine.run(&request, session.as_ref()))?,
+    };
+    tell(&started.created);
+    if !id_file.written {
+        id_file.write(&started.created.id.hex())?;
+    }
     match (started.connection, session) {
         (Some(connection), Some(options)) => {
             let code = exit_code(engine.session(connection, &options)?)?;
@@ -80,26 +94,55 @@ fn attached(args: &args::CreateArgs) -> Result<[bool; 3], Failure> {
     Ok(attach)
 }
 
-fn refuse_existing(id_file: Option<&Path>) -> Result<(), Failure> {
-    match id_file.filter(|path| path.exists()) {
-        Some(path) => Err(Failure::invalid(format!(
-            "container ID file found, make sure the other container isn't running or delete {}",
-            path.display()
-        ))),
-        None => Ok(()),
+/// `--cidfile`: the file that a script finds a container by. It is made before the container, so that two that are
+/// given one file never both get it, and goes when there is no container.
+struct IdFile<'a> {
+    path: Option<&'a Path>,
+    written: bool,
+}
+
+impl<'a> IdFile<'a> {
+    fn new(path: Option<&'a Path>) -> Result<Self, Failure> {
+        let Some(path) = path else { return Ok(Self { path: None, written: true }) };
+        match std::fs::File::create_new(path) {
+            Ok(_) => Ok(Self { path: Some(path), written: false }),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(Failure::invalid(format!(
+                "container ID file found, make sure the other container isn't running or delete {}",
+                path.display()
+            ))),
+            Err(error) => {
+                Err(Failure::invalid(format!("failed to create the container ID file: {}: {error}", path.display())))
+            }
+        }
+    }
+
+    /// Aside and renamed, so that nobody reads half an id.
+    fn write(&mut self, id: &str) -> Result<(), Failure> {
+        let Some(path) = self.path else { return Ok(()) };
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(format!(".{}", std::process::id()));
+        let aside = Path::new(&aside);
+        let written = std::fs::write(aside, id).and_then(|()| std::fs::rename(aside, path));
+        written.map_err(|error| Failure::invalid(format!("container ID file {}: {error}", path.display())))?;
+        self.written = true;
+        Ok(())
     }
 }
 
-/// What the engine has to say about a new container, and the file that a script finds it by.
-fn tell(created: &Created, id_file: Option<&Path>) -> Result<(), Failure> {
+impl Drop for IdFile<'_> {
+    fn drop(&mut self) {
+        if let (Some(path), false) = (self.path, self.written) {
+            // Empty, and for no container: nobody misses it.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// What the engine has to say about a new container.
+fn tell(created: &Created) {
     for warning in &created.warnings {
         note(&format!("{} {warning}", emphasised("WARNING:")));
     }
-    if let Some(path) = id_file {
-        let write = || std::fs::File::create_new(path)?.write_all(created.id.hex().as_bytes());
-        write().map_err(|error| Failure::invalid(format!("container ID file {}: {error}", path.display())))?;
-    }
-    Ok(())
 }
 
 /// What fails before the program of a container runs has exit codes of its own: 125, 126 and 127.
@@ -117,11 +160,12 @@ fn container_codes(door: &Door, outcome: Outcome) -> Outcome {
 pub fn create(door: &Door, args: args::CreateArgs) -> Outcome {
     let make = || {
         let request = create_request(&args, attached(&args)?)?;
-        refuse_existing(args.cidfile.as_deref())?;
         let policy = pull_policy(&args.pull)?;
         let engine = door.engine()?;
+        let mut id_file = IdFile::new(args.cidfile.as_deref())?;
         let created = with_image(&engine, &request, policy, args.quiet, || engine.create(&request))?;
-        tell(&created, args.cidfile.as_deref())?;
+        tell(&created);
+        id_file.write(&created.id.hex())?;
         out(&format!("{}\n", created.id))?;
         Ok(0)
     };

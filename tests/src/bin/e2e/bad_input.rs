@@ -133,7 +133,7 @@ fn mounts(world: &mut World) -> Outcome {
         ("--tmpfs /x:size=lots", "invalid tmpfs option \"size=lots\""),
         ("--volumes-from nothing-here", "No such container: nothing-here"),
         ("-p 80:80", "-p, --publish: networks come with a later version"),
-        ("-m 1g", "-m, --memory comes with a later version"),
+        ("-m 5m", "Minimum memory limit allowed is 6MB"),
     ] {
         let said = one_line(flags, world.sh(&format!("docker run {flags} busybox true"))?, 125)?;
         contains(flags, &said, part)?;

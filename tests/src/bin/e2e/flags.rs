@@ -368,6 +368,10 @@ fn id_file(world: &mut World) -> Outcome {
     // One that can't be made leaves no file; one whose program can't be started exists, and so does its file.
     world.sh("docker create --cidfile $W/id2 --name cc busybox true")?.fails(125)?;
     world.sh("test ! -e $W/id2")?.ok()?;
-    world.sh("docker run --rm --cidfile $W/nowhere/id busybox true")?.fails(125)?;
-    same("containers", &world.sh("docker ps -aq | wc -l")?.ok()?, "1")
+    world.sh("docker run --cidfile $W/nowhere/id busybox true")?.fails(125)?;
+    same("containers", &world.sh("docker ps -aq | wc -l")?.ok()?, "1")?;
+    world.sh("docker run --cidfile $W/id3 busybox /none")?.fails(127)?;
+    world.sh("docker rm $(cat $W/id3)")?.ok()?;
+    world.sh("docker run --rm --cidfile $W/id4 busybox /none")?.fails(127)?;
+    world.sh("test ! -e $W/id4").and_then(|ran| ran.ok()).map(|_| ())
 }
