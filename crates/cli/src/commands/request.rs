@@ -266,7 +266,7 @@ mod tests {
             (&["-e", "=1", "x"], "invalid environment variable: =1"),
             (&["-l", "=1", "x"], "for \"-l, --label\" flag"),
             (&["--name", "a/b", "x"], "a/b"),
-            (&["--env-file", "/nonexistent", "x"], "env file /nonexistent: No such file"),
+            (&["--env-file", "/nonexistent/env", "x"], "env file /nonexistent/env: No such file"),
         ] {
             let text = refusal(line);
             assert!(text.contains(part) && text.lines().count() == 1, "{text}");
