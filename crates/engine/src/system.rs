@@ -80,7 +80,7 @@ pub struct VersionInfo {
 impl Engine {
     /// `system df`.
     pub fn disk_usage(&self) -> Result<DiskUsage> {
-        let images = self.state.read(orlop_images::usage)?;
+        let images = self.state.read(|tx| orlop_images::usage(&self.state, tx))?;
         let mut containers = Vec::new();
         for container in self.containers()? {
             let size = self.container_size(&container)?;

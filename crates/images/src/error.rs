@@ -246,6 +246,14 @@ pub enum Error {
         /// How many.
         count: usize,
     },
+    /// A prefix of several layers.
+    #[error("layer prefix {prefix} is ambiguous: {count} layers begin with it")]
+    AmbiguousLayer {
+        /// The prefix.
+        prefix: String,
+        /// How many.
+        count: usize,
+    },
     /// `sha256:…` as a name would be taken for an id.
     #[error("refusing to create an ambiguous tag using digest algorithm as name: {0}")]
     DigestAsName(String),
@@ -382,6 +390,7 @@ impl Kind for Error {
             | Self::NameInArchive { .. }
             | Self::Reference { .. }
             | Self::Ambiguous { .. }
+            | Self::AmbiguousLayer { .. }
             | Self::TagDigest
             | Self::DigestAsName(_)
             | Self::Platform { .. } => ErrorKind::Invalid,

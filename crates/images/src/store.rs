@@ -47,25 +47,7 @@ impl Store<'_> {
     /// Deletes the directories of layers that are marked as being removed, then their rows. Returns the bytes that
     /// are free now.
     pub(crate) fn delete_layers(&self, layers: &[Id]) -> Result<u64, Error> {
-        if layers.is_empty() {
-            return Ok(0);
-        }
-        let mut freed = 0;
-        for layer in layers {
-            let diff = self.driver.diff(*layer);
-            if diff.is_dir() {
-                // Only a number to show; a parallel recovery may be deleting the same directory.
-                freed += orlop_layers::usage(&diff).map_or(0, |usage| usage.disk);
-            }
-            self.driver.remove(*layer)?;
-        }
-        self.state.write(|tx| {
-            for layer in layers {
-                tx.layers().delete(&layer.hex())?;
-            }
-            Ok::<_, Error>(())
-        })?;
-        Ok(freed)
+        Ok(orlop_layers::store::delete(self.state, self.driver, layers)?.values().sum())
     }
 
     /// Deletes a blob; returns the bytes that are free now.

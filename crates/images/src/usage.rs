@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::list::names_of;
 use orlop_model::{Digest, Id, ImageRef, Timestamp};
-use orlop_state::ReadTx;
+use orlop_state::{ReadTx, State};
 use std::collections::{HashMap, HashSet};
 
 /// The row `Images`.
@@ -41,7 +41,7 @@ pub struct ImageUsage {
 }
 
 /// Adds up what the rows say.
-pub fn usage(tx: &ReadTx<'_>) -> Result<ImagesUsage, Error> {
+pub fn usage(state: &State, tx: &ReadTx<'_>) -> Result<ImagesUsage, Error> {
     let images = tx.images().list()?;
     let tags = tx.tags().list()?;
     let containers = tx.containers().list()?;
@@ -53,7 +53,9 @@ pub fn usage(tx: &ReadTx<'_>) -> Result<ImagesUsage, Error> {
             *users.entry(*layer).or_default() += 1;
         }
     }
-    let used: HashSet<Id> = containers.iter().flat_map(|container| container.layers.iter().copied()).collect();
+    // As `image prune -a` will ask.
+    let has_container: HashSet<Digest> = containers.iter().map(|container| container.image).collect();
+    let used = orlop_layers::store::referenced_without(state, tx, |image| !has_container.contains(&image.id))?;
     let mut listed: Vec<ImageUsage> = images
         .iter()
         .map(|image| {

@@ -400,7 +400,7 @@ fn one_bad_image_of_two_leaves_neither() {
     files.insert("third.tar".to_owned(), bad.layers[1].clone());
     assert_eq!(names(&root.load_bytes(&tar_of(&files)).unwrap()), ["good:latest", "bad:latest"]);
     root.check_consistent();
-    let usage = root.state.read(orlop_images::usage).unwrap();
+    let usage = root.state.read(|tx| orlop_images::usage(&root.state, tx)).unwrap();
     assert_eq!((usage.total, usage.active), (2, 0));
     assert!(usage.images.iter().all(|image| image.shared > 0 && image.shared < image.size), "{usage:?}");
 }

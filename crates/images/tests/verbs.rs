@@ -211,7 +211,7 @@ fn prune_takes_dangling_images_and_with_all_every_unused_one() {
     assert_eq!(removed.lines.iter().filter(|line| matches!(line, Removal::Untagged(_))).count(), 3);
     assert_eq!(list(root.store(), &Filters::default()).unwrap().len(), 1);
     root.check_consistent();
-    let usage = root.state.read(orlop_images::usage).unwrap();
+    let usage = root.state.read(|tx| orlop_images::usage(&root.state, tx)).unwrap();
     assert_eq!((usage.total, usage.active, usage.reclaimable), (1, 1, 0));
 }
 

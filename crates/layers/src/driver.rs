@@ -73,6 +73,12 @@ pub trait Driver: Send + Sync {
     /// Makes a writable layer over `chain` (topmost first, may be empty). Called again it finishes what it began.
     fn prepare(&self, id: Id, chain: &[Id]) -> Result<()>;
 
+    /// Puts a writable layer over another chain that shows the same (topmost first), for its next mount. Where it holds
+    /// whole files there is nothing to do.
+    fn rebase(&self, _id: Id, _chain: &[Id]) -> Result<()> {
+        Ok(())
+    }
+
     /// Mounts a writable layer, or finds it mounted; returns the root file system.
     fn mount(&self, id: Id) -> Result<PathBuf>;
 

@@ -2,7 +2,7 @@
 //!
 //! A load or pull, which the images crate drives, goes like this:
 //!
-//! 1. It takes a lease, and of each layer of the image that [`find`] doesn't have the lock `layer/<diff_id>`, in sorted
+//! 1. It takes a lease, and of each layer of the image that [`Stored`] doesn't have the lock `layer/<diff_id>`, in sorted
 //!    order; then it looks again, since another may have unpacked it meanwhile.
 //! 2. In one transaction it writes the lease with every layer that it found, so that none of these is removed any
 //!    more, and [`reserve`]s the missing ones.
@@ -15,10 +15,9 @@
 
 use crate::{Driver, Result, usage};
 use orlop_model::{Digest, Id};
-use orlop_state::{LayerPhase, LayerRow, ReadTx, State, WriteTx};
-use orlop_sys::copy::remove_tree;
+use orlop_state::{ImageRow, LayerPhase, LayerRow, ReadTx, State, WriteTx};
 use sha2::{Digest as _, Sha256};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 /// The chain id of an image's layers up to one (OCI image specification, "Layer ChainID"); `below` is that of the layer
@@ -36,22 +35,26 @@ pub fn chain_below(below: Option<Digest>) -> Digest {
     below.unwrap_or_else(|| Digest::from_sha256(Sha256::digest(b"").into()))
 }
 
-/// The stored layer with this content for a place over `below`: one that fits everywhere, or one for that chain.
-pub fn find(tx: &ReadTx<'_>, diff_id: Digest, below: Option<Digest>) -> Result<Option<LayerRow>> {
-    let below = chain_below(below);
-    let rows = tx.layers().list()?;
-    let mut fits: Vec<LayerRow> = rows
-        .into_iter()
-        .filter(|row| row.phase == LayerPhase::Ready && row.diff_id == diff_id)
-        .filter(|row| row.chain.is_none_or(|chain| chain == below))
-        .collect();
-    fits.sort_by_key(|row| row.chain.is_some());
-    Ok(fits.into_iter().next())
+/// The layers that a new image may stand on, by diff_id and the chain that they were settled for.
+pub struct Stored(HashMap<(Digest, Option<Digest>), (Id, u64)>);
+
+impl Stored {
+    /// What is there now.
+    pub fn read(tx: &ReadTx<'_>) -> Result<Self> {
+        let rows = tx.layers().list()?.into_iter().filter(|row| row.phase == LayerPhase::Ready && !row.damaged);
+        Ok(Self(rows.map(|row| ((row.diff_id, row.chain), (row.id, row.size))).collect()))
+    }
+
+    /// The layer with this content for a place over `below` ([`chain_below`]), and its size: one that fits everywhere,
+    /// or one for that chain.
+    pub fn find(&self, diff_id: Digest, below: Digest) -> Option<(Id, u64)> {
+        self.0.get(&(diff_id, None)).or_else(|| self.0.get(&(diff_id, Some(below)))).copied()
+    }
 }
 
 /// A new layer in the state of being created under a lease. Its directory is made only after this is committed.
 pub fn reserve(tx: &WriteTx<'_>, lease: Id, diff_id: Digest) -> Result<LayerRow> {
-    let row = LayerRow { id: Id::random(), diff_id, chain: None, size: 0, phase: LayerPhase::Creating(lease) };
+    let row = LayerRow { id: Id::random(), diff_id, chain: None, size: 0, phase: LayerPhase::Creating(lease), damaged: false };
     tx.layers().insert(&row)?;
     Ok(row)
 }
@@ -62,14 +65,77 @@ pub fn commit_ready(tx: &WriteTx<'_>, id: Id, chain: Option<Digest>, size: u64) 
     let row = tx.layers().get(&id.hex())?.ok_or(crate::Error::NotFound(id))?;
     let row = LayerRow { chain, size, phase: LayerPhase::Ready, ..row };
     tx.layers().put(&row)?;
+    take_the_place_of_damaged(tx, &row)?;
     Ok(row)
+}
+
+/// Images go over from a damaged layer to a whole one with the same content. Containers do when they start next
+/// ([`replacements`]): what is mounted is never changed.
+fn take_the_place_of_damaged(tx: &WriteTx<'_>, whole: &LayerRow) -> Result<()> {
+    let is_same = |row: &LayerRow| row.diff_id == whole.diff_id && row.chain == whole.chain;
+    let damaged: HashSet<Id> = tx
+        .layers()
+        .list()?
+        .into_iter()
+        .filter(|row| row.damaged && is_same(row))
+        .map(|row| row.id)
+        .collect();
+    if damaged.is_empty() {
+        return Ok(());
+    }
+    for mut image in tx.images().list()? {
+        if image.layers.iter().any(|layer| damaged.contains(layer)) {
+            image.layers.iter_mut().filter(|layer| damaged.contains(layer)).for_each(|layer| *layer = whole.id);
+            tx.images().put(&image)?;
+        }
+    }
+    Ok(())
+}
+
+/// The chain of a container with whole layers in the place of damaged ones, where such have come; None when there is
+/// nothing to change.
+pub fn replacements(tx: &ReadTx<'_>, layers: &[Id]) -> Result<Option<Vec<Id>>> {
+    let mut damaged = Vec::new();
+    for id in layers {
+        damaged.extend(tx.layers().get(&id.hex())?.filter(|row| row.damaged));
+    }
+    if damaged.is_empty() {
+        return Ok(None);
+    }
+    let stored = Stored::read(tx)?;
+    let whole = |id: &Id| {
+        let row = damaged.iter().find(|row| row.id == *id)?;
+        stored.0.get(&(row.diff_id, row.chain)).map(|(id, _)| *id)
+    };
+    let mut chain: Vec<Id> = Vec::with_capacity(layers.len());
+    for id in layers.iter().map(|id| whole(id).unwrap_or(*id)) {
+        if !chain.contains(&id) {
+            chain.push(id);
+        }
+    }
+    Ok((chain != layers).then_some(chain))
+}
+
+/// Says of a stored layer whether it still is what it was.
+pub fn set_damaged(tx: &WriteTx<'_>, id: Id, is_damaged: bool) -> Result<()> {
+    if let Some(row) = tx.layers().get(&id.hex())?
+        && row.damaged != is_damaged
+    {
+        tx.layers().put(&LayerRow { damaged: is_damaged, ..row })?;
+    }
+    Ok(())
 }
 
 /// The layers that an image, a container or a running verb needs: the one answer that removal, prune and `system df`
 /// ask for. What lies in the trash needs none, since a writable layer there holds whole files.
 pub fn referenced(state: &State, tx: &ReadTx<'_>) -> Result<HashSet<Id>> {
+    referenced_without(state, tx, |_| false)
+}
+
+/// The same as if some images were gone.
+pub fn referenced_without(state: &State, tx: &ReadTx<'_>, is_gone: impl Fn(&ImageRow) -> bool) -> Result<HashSet<Id>> {
     let mut used: HashSet<Id> = state.live_leases(tx)?.into_iter().flat_map(|lease| lease.layers).collect();
-    used.extend(tx.images().list()?.into_iter().flat_map(|image| image.layers));
+    used.extend(tx.images().list()?.into_iter().filter(|image| !is_gone(image)).flat_map(|image| image.layers));
     used.extend(tx.containers().list()?.into_iter().flat_map(|container| container.layers));
     Ok(used)
 }
@@ -122,34 +188,46 @@ pub fn remove_unreferenced(state: &State, driver: &dyn Driver) -> Result<Vec<Rem
         }
         Ok::<_, crate::Error>(rows)
     })?;
-    let (removed, failure) = delete_directories(driver, rows);
+    let ids: Vec<Id> = rows.iter().map(|row| row.id).collect();
+    let freed = delete(state, driver, &ids)?;
+    Ok(rows.into_iter().map(|row| Removed { freed: freed.get(&row.id).copied().unwrap_or(0), row }).collect())
+}
+
+/// Deletes the directories of layers whose rows say that they are being removed, and then the rows. Gives the bytes that
+/// each had allocated. What can't be deleted keeps its row and is tried again next time.
+pub fn delete(state: &State, driver: &dyn Driver, layers: &[Id]) -> Result<HashMap<Id, u64>> {
+    if layers.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let (freed, failure) = delete_directories(driver, layers);
     state.write(|tx| {
-        for removed in &removed {
-            tx.layers().delete(&removed.row.id.hex())?;
+        for id in freed.keys() {
+            tx.layers().delete(&id.hex())?;
         }
         Ok::<_, crate::Error>(())
     })?;
-    // What could not be deleted keeps its row and is tried again next time.
-    failure.map_or(Ok(removed), Err)
+    failure.map_or(Ok(freed), Err)
 }
 
 /// Deletes on a few threads; what was deleted, and the first failure.
-fn delete_directories(driver: &dyn Driver, rows: Vec<LayerRow>) -> (Vec<Removed>, Option<crate::Error>) {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(rows.len());
-    let queue = Mutex::new(rows);
-    let results = Mutex::new((Vec::new(), None));
+fn delete_directories(driver: &dyn Driver, layers: &[Id]) -> (HashMap<Id, u64>, Option<crate::Error>) {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(layers.len());
+    let queue = Mutex::new(layers.to_vec());
+    let results = Mutex::new((HashMap::new(), None));
     let locked = "no thread panics while it holds this";
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 loop {
-                    let Some(row) = queue.lock().expect(locked).pop() else { return };
+                    let Some(id) = queue.lock().expect(locked).pop() else { return };
                     // Only for the number that is shown; a directory that was never made frees nothing.
-                    let freed = usage(&driver.directory(row.id)).map_or(0, |usage| usage.disk);
-                    let deleted = remove_tree(&driver.directory(row.id)).map_err(crate::Error::from);
+                    let freed = usage(&driver.directory(id)).map_or(0, |usage| usage.disk);
+                    let deleted = driver.remove(id);
                     let mut results = results.lock().expect(locked);
                     match deleted {
-                        Ok(()) => results.0.push(Removed { row, freed }),
+                        Ok(()) => {
+                            results.0.insert(id, freed);
+                        }
                         Err(error) => results.1 = results.1.take().or(Some(error)),
                     }
                 }

@@ -44,7 +44,10 @@ fn a_layer_is_found_where_it_fits() {
     let any = stored(&state, &driver, generic, None);
     let here = stored(&state, &driver, bound, Some(store::chain_below(Some(below))));
     let lowest = stored(&state, &driver, bottom, Some(store::chain_below(None)));
-    let find = |diff_id, below| state.read(|tx| store::find(tx, diff_id, below)).unwrap().map(|row| row.id);
+    let find = |diff_id, below| {
+        let stored = state.read(store::Stored::read).unwrap();
+        stored.find(diff_id, store::chain_below(below)).map(|(id, _)| id)
+    };
     assert_eq!(find(generic, None), Some(any.id));
     assert_eq!(find(generic, Some(below)), Some(any.id));
     assert_eq!(find(bound, Some(below)), Some(here.id));
@@ -104,7 +107,8 @@ fn a_removal_that_was_killed_is_finished() {
         if deleted_already {
             driver.remove(row.id).unwrap();
         }
-        assert_eq!(state.read(|tx| store::find(tx, digest(1), None)).unwrap(), None);
+        let stored = state.read(store::Stored::read).unwrap();
+        assert_eq!(stored.find(digest(1), store::chain_below(None)), None);
         assert_eq!(store::remove_unreferenced(&state, &driver).unwrap().len(), 1);
         assert!(left(&state).is_empty() && !driver.directory(row.id).exists());
     }

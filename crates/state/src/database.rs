@@ -454,7 +454,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = State::open(dir.path()).unwrap();
         let digest = format!("sha256:{}", Id::random()).parse().unwrap();
-        let ready = LayerRow { id: Id::random(), diff_id: digest, chain: None, size: 0, phase: LayerPhase::Ready };
+        let id = Id::random();
+        let ready = LayerRow { id, diff_id: digest, chain: None, size: 0, phase: LayerPhase::Ready, damaged: false };
         for (phase, unsettled) in
             [(LayerPhase::Ready, false), (LayerPhase::Removing, true), (LayerPhase::Creating(ready.id), true)]
         {

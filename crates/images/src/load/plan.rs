@@ -6,7 +6,7 @@ use crate::archive::ArchivedLayer;
 use crate::store::Store;
 use orlop_layers::store as layers;
 use orlop_model::{Digest, Id};
-use orlop_state::{LayerPhase, LayerRow, Lease, ReadTx};
+use orlop_state::{LayerPhase, LayerRow, Lease};
 use orlop_sys::lock::FileLock;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
@@ -42,7 +42,7 @@ fn plan(
     made: &Mutex<Made>,
 ) -> Result<Option<Plan>, Error> {
     let planned = store.state.write(|tx| {
-        let stored = StoredLayers::read(tx)?;
+        let stored = layers::Stored::read(tx)?;
         let is_missing = |(layer, chain): &(&ArchivedLayer, &Digest)| stored.find(layer.diff_id, **chain).is_none();
         let missing: BTreeSet<Digest> =
             images.iter().flat_map(Named::places).filter(is_missing).map(|(layer, _)| layer.diff_id).collect();
@@ -105,7 +105,7 @@ pub(super) fn lock_and_plan(
 /// Every image, and every layer that is missing now.
 fn missing(store: Store<'_>, images: &[Named]) -> Result<BTreeSet<Digest>, Error> {
     let mut digests: BTreeSet<Digest> = images.iter().map(|image| image.image.id).collect();
-    let stored = store.state.read(StoredLayers::read)?;
+    let stored = store.state.read(layers::Stored::read)?;
     for image in images {
         for (layer, chain) in image.places() {
             if stored.find(layer.diff_id, *chain).is_none() {
@@ -114,18 +114,4 @@ fn missing(store: Store<'_>, images: &[Named]) -> Result<BTreeSet<Digest>, Error
         }
     }
     Ok(digests)
-}
-
-/// The layers that are ready, by diff_id and the chain that they were settled for.
-struct StoredLayers(HashMap<(Digest, Option<Digest>), (Id, u64)>);
-
-impl StoredLayers {
-    fn read(tx: &ReadTx<'_>) -> Result<Self, Error> {
-        let rows = tx.layers().list()?.into_iter().filter(|row| row.phase == LayerPhase::Ready);
-        Ok(Self(rows.map(|row| ((row.diff_id, row.chain), (row.id, row.size))).collect()))
-    }
-
-    fn find(&self, diff_id: Digest, below: Digest) -> Option<(Id, u64)> {
-        self.0.get(&(diff_id, None)).or_else(|| self.0.get(&(diff_id, Some(below)))).copied()
-    }
 }

@@ -236,6 +236,14 @@ impl Driver for Overlay2 {
         write_lower(&directory, &chain)
     }
 
+    fn rebase(&self, id: Id, chain: &[Id]) -> Result<()> {
+        let directory = self.directory(id);
+        let _lock = lock(&directory, id)?;
+        // What is mounted isn't changed by it: only the next mount reads the file.
+        write_lower(&directory, &visible(self, chain)?)?;
+        Ok(orlop_sys::durable::sync_file_system(&directory)?)
+    }
+
     fn mount(&self, id: Id) -> Result<PathBuf> {
         self.mount_with(id, &OPTIONS)
     }

@@ -17,6 +17,10 @@ pub struct LayerRow {
     pub size: u64,
     /// Where it is in its life.
     pub phase: LayerPhase,
+    /// A check found that it no longer is what it was. Images and containers that have it keep it until it is loaded or
+    /// pulled again; no other takes it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub damaged: bool,
 }
 
 /// A layer's life.
