@@ -107,7 +107,7 @@ macro_rules! verb {
 }
 
 use Count::{AtLeast, AtMost, Exactly};
-use commands::{container, image, login, pull, system, volume};
+use commands::{container, image, login, pull, scrub, system, volume};
 
 const NONE: Count = AtMost(0);
 
@@ -302,6 +302,22 @@ pub const VERBS: &[Verb] = &[
         image::inspect
     ),
     verb!(Noun, "image prune", "[OPTIONS]", NONE, "Remove unused images", image::prune),
+    verb!(
+        Noun,
+        "image scrub",
+        "[OPTIONS] [IMAGE...]",
+        AtLeast(0),
+        "Check that stored images are what was loaded, and fetch again what is not",
+        scrub::scrub
+    ),
+    verb!(
+        Noun,
+        "image why",
+        "[OPTIONS] IMAGE|LAYER",
+        Exactly(1),
+        "Show what keeps each layer, and what removing an image would free",
+        scrub::why
+    ),
     verb!(Noun, "system df", "[OPTIONS]", NONE, "Show disk usage", system::df),
     verb!(Noun, "system prune", "[OPTIONS]", NONE, "Remove unused data", system::prune),
     verb!(Noun, "system tend", "", NONE, "Finish what was interrupted, and keep limits", system::tend),

@@ -64,7 +64,8 @@ impl Engine {
     /// The caller holds the container's lock, and its row says Creating or Starting.
     fn start_locked(&self, container: &mut Container, session: Option<&SessionOptions>) -> Result<Option<Connection>> {
         let ran_before = container.details.status.started.is_some();
-        let running = self.launch(container, session).and_then(|(launched, connection)| {
+        let whole = self.leave_damaged_layers(container);
+        let running = whole.and_then(|()| self.launch(container, session)).and_then(|(launched, connection)| {
             self.note_running(container, &launched)?;
             Ok(connection)
         });

@@ -33,7 +33,7 @@ pub use registry::check_platform;
 pub use remove::{Planned, PrunePlan, Removal, Removed, apply_prune, plan_prune, remove};
 pub use resolve::{Resolved, resolve};
 pub use save::{Saved, save, save_file};
-pub use scrub::{Finding, Scrubbed, scrub};
+pub use scrub::{DamagedImage, Finding, Scrubbed, scrub};
 pub use store::{Recovered, Store, blob, config, recover};
 pub use tag::tag;
 pub use usage::{ImageUsage, ImagesUsage, usage};

@@ -72,7 +72,8 @@ fn choose(tx: &ReadTx<'_>, names: &[String]) -> Result<BTreeMap<Digest, (ImageRo
         if is_bare(text)
             && let Ok(reference) = ImageRef::parse(text)
         {
-            of_repository = tags.iter().filter(|(tag, _)| tag.name() == reference.name()).collect();
+            let fits = |(tag, _): &&(ImageRef, Digest)| tag.digest.is_none() && tag.name() == reference.name();
+            of_repository = tags.iter().filter(fits).collect();
         }
         for (tag, image) in &of_repository {
             if let Some(row) = tx.images().get(&image.to_string())? {

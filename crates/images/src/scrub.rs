@@ -10,7 +10,7 @@ use crate::resolve::resolve;
 use crate::{Error, Store, blob};
 use orlop_layers::record;
 use orlop_layers::store as layers;
-use orlop_model::{Digest, Id, ImageRef, Kind};
+use orlop_model::{Digest, Id, ImageRef, Kind, Platform};
 use orlop_state::{ImageRow, LayerPhase, LayerRow};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -42,26 +42,50 @@ pub struct Scrubbed {
     /// Everything that differs, by layer and path.
     pub findings: Vec<Finding>,
     /// Images that something was found in.
-    pub damaged: BTreeSet<Digest>,
+    pub damaged: Vec<DamagedImage>,
     /// Running containers that stand on a damaged layer, and do so until they stop.
     pub running: BTreeSet<String>,
 }
 
+/// An image that something was found in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedImage {
+    /// Its id.
+    pub id: Digest,
+    /// By a name or else by its short id.
+    pub name: String,
+    /// Under which registries have it, exactly it.
+    pub pinned: Vec<ImageRef>,
+    /// What its config says that it is for.
+    pub platform: Option<Platform>,
+}
+
 struct Work {
-    images: Vec<(ImageRow, Vec<ImageRef>)>,
+    images: Vec<Named>,
     layers: BTreeMap<Id, LayerRow>,
+}
+
+struct Named {
+    row: ImageRow,
+    shown: String,
+    pinned: Vec<ImageRef>,
 }
 
 impl Work {
     /// Those that have the layer.
-    fn having(&self, layer: Id) -> impl Iterator<Item = &(ImageRow, Vec<ImageRef>)> {
-        self.images.iter().filter(move |(row, _)| row.layers.contains(&layer))
+    fn having(&self, layer: Id) -> impl Iterator<Item = &Named> {
+        self.images.iter().filter(move |image| image.row.layers.contains(&layer))
     }
 }
 
 /// Checks the images that `names` mean, or all when there are none. `progress` hears of each layer that was checked and
-/// of how many there are.
-pub fn scrub(store: Store<'_>, names: &[String], progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Scrubbed, Error> {
+/// of how many there are. A dry run marks nothing as damaged.
+pub fn scrub(
+    store: Store<'_>,
+    names: &[String],
+    dry_run: bool,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Scrubbed, Error> {
     let lease = store.state.lease()?;
     let work = store.state.write(|tx| {
         let mut rows: BTreeMap<Digest, ImageRow> = BTreeMap::new();
@@ -77,21 +101,32 @@ pub fn scrub(store: Store<'_>, names: &[String], progress: &(dyn Fn(usize, usize
         let stored = tx.layers().list()?.into_iter().filter(|row| row.phase == LayerPhase::Ready);
         let layers = stored.filter(|row| wanted.contains(&row.id)).map(|row| (row.id, row)).collect();
         lease.put(tx, "scrub", wanted.into_iter().collect())?;
-        let images = rows.into_values().map(|row| (names_of(&tags, row.id), row)).map(|(names, row)| (row, names));
+        let name = |row: ImageRow| {
+            let (names, pinned) = names_of(&tags, row.id);
+            Named { shown: names.first().map_or_else(|| row.id.short(), ImageRef::familiar), row, pinned }
+        };
+        let images = rows.into_values().map(name);
         Ok::<_, Error>(Work { images: images.collect(), layers })
     })?;
-    let scrubbed = scrub_leased(store, &work, progress);
+    let scrubbed = scrub_leased(store, &work, dry_run, progress);
     store.state.write(|tx| lease.end(tx))?;
     scrubbed
 }
 
-fn scrub_leased(store: Store<'_>, work: &Work, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Scrubbed, Error> {
+fn scrub_leased(
+    store: Store<'_>,
+    work: &Work,
+    dry_run: bool,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Scrubbed, Error> {
     let mut scrubbed = Scrubbed { images: work.images.len(), layers: work.layers.len(), ..Scrubbed::default() };
-    for (row, names) in &work.images {
+    let mut damaged: BTreeSet<Digest> = BTreeSet::new();
+    for image in &work.images {
+        let row = &image.row;
         let mut found = |what: String| {
-            let images = vec![shown(row, names)];
+            let images = vec![image.shown.clone()];
             scrubbed.findings.push(Finding { images, layer: None, path: PathBuf::new(), what });
-            scrubbed.damaged.insert(row.id);
+            damaged.insert(row.id);
         };
         for (what, digest) in [("config", Some(row.id)), ("manifest", row.manifest)] {
             match digest.map(|digest| blob(store.state.root(), digest)) {
@@ -105,7 +140,7 @@ fn scrub_leased(store: Store<'_>, work: &Work, progress: &(dyn Fn(usize, usize) 
     }
     let checked = check_all(store, work, progress)?;
     store.state.write(|tx| {
-        for (id, found) in &checked {
+        for (id, found) in checked.iter().filter(|_| !dry_run) {
             layers::set_damaged(tx, *id, !found.is_empty())?;
         }
         for container in tx.containers().list()?.into_iter().filter(|container| container.running) {
@@ -119,18 +154,26 @@ fn scrub_leased(store: Store<'_>, work: &Work, progress: &(dyn Fn(usize, usize) 
         if found.is_empty() {
             continue;
         }
-        scrubbed.damaged.extend(work.having(id).map(|(row, _)| row.id));
-        let images: Vec<String> = work.having(id).map(|(row, names)| shown(row, names)).collect();
+        damaged.extend(work.having(id).map(|image| image.row.id));
+        let images: Vec<String> = work.having(id).map(|image| image.shown.clone()).collect();
         let layer = work.layers.get(&id).map(|row| row.diff_id);
         let finding =
             |one: record::Difference| Finding { images: images.clone(), layer, path: one.path, what: one.what };
         scrubbed.findings.extend(found.into_iter().map(finding));
     }
+    let damaged = work.images.iter().filter(|image| damaged.contains(&image.row.id));
+    let image = |image: &Named| DamagedImage {
+        id: image.row.id,
+        name: image.shown.clone(),
+        pinned: image.pinned.clone(),
+        platform: store.config(image.row.id).ok().map(|config| Platform {
+            os: config.os,
+            architecture: config.architecture,
+            variant: config.variant.unwrap_or_default(),
+        }),
+    };
+    scrubbed.damaged = damaged.map(image).collect();
     Ok(scrubbed)
-}
-
-fn shown(row: &ImageRow, names: &[ImageRef]) -> String {
-    names.first().map_or_else(|| row.id.short(), ImageRef::familiar)
 }
 
 /// Every layer with what differs in it, checked on a few threads.

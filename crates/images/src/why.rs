@@ -139,13 +139,13 @@ fn layer(tx: &ReadTx<'_>, text: &str) -> Result<Option<LayerRow>, Error> {
 fn keepers(rows: &Rows, children: &HashSet<Digest>, layer: Id) -> Vec<Keeper> {
     let mut keepers = Vec::new();
     for image in rows.images.iter().filter(|image| image.layers.contains(&layer)) {
-        let names = names_of(&rows.tags, image.id);
+        let (names, pinned) = names_of(&rows.tags, image.id);
         if children.contains(&image.id) {
             keepers.push(Keeper::Child(names.first().map_or_else(|| image.id.short(), ImageRef::familiar)));
-        } else if names.is_empty() {
+        } else if names.is_empty() && pinned.is_empty() {
             keepers.push(Keeper::Image(image.id));
         } else {
-            keepers.extend(names.iter().map(|name| Keeper::Tag(name.familiar())));
+            keepers.extend(names.iter().chain(&pinned).map(|name| Keeper::Tag(name.familiar())));
         }
     }
     for container in rows.containers.iter().filter(|container| container.layers.contains(&layer)) {

@@ -31,7 +31,7 @@ fn images() -> Vec<u8> {
 
 fn findings(root: &Root, names: &[&str]) -> Vec<Finding> {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    let scrubbed = scrub(root.store(), &names, &|_, _| {}).unwrap();
+    let scrubbed = scrub(root.store(), &names, false, &|_, _| {}).unwrap();
     assert!(root.state.read(|tx| tx.leases().list()).unwrap().is_empty());
     scrubbed.findings
 }

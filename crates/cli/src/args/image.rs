@@ -108,6 +108,32 @@ pub struct SaveArgs {
     pub images: Vec<String>,
 }
 
+/// `image scrub`.
+#[derive(Args, Debug)]
+pub struct ScrubArgs {
+    /// Format output: table, table TEMPLATE, json or TEMPLATE
+    #[arg(long, value_name = "string")]
+    pub format: Option<String>,
+    /// Only tell what differs: mark nothing as damaged, and fetch nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// References or ids
+    pub images: Vec<String>,
+}
+
+/// `image why`.
+#[derive(Args, Debug)]
+pub struct WhyArgs {
+    /// Format output: table, table TEMPLATE, json or TEMPLATE
+    #[arg(long, value_name = "string")]
+    pub format: Option<String>,
+    /// Don't truncate output
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Reference or id, or the digest of a layer
+    pub image: Vec<String>,
+}
+
 /// `image prune`.
 #[derive(Args, Debug)]
 pub struct PruneArgs {

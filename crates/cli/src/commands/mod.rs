@@ -8,6 +8,7 @@ pub mod login;
 mod options;
 pub mod pull;
 mod request;
+pub mod scrub;
 pub mod system;
 pub mod volume;
 

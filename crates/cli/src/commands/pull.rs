@@ -40,7 +40,8 @@ fn parse(text: &str) -> Result<ImageRef, Failure> {
     ImageRef::parse(text).map_err(|error| Failure::invalid(error.to_string()))
 }
 
-fn fetch(engine: &Engine, request: &PullRequest, display: &Display) -> Result<Vec<Pulled>, Failure> {
+/// Pulls, and tells what was lost on the way.
+pub fn fetch(engine: &Engine, request: &PullRequest, display: &Display) -> Result<Vec<Pulled>, Failure> {
     let result = engine.pull(request, &ClientConfig::of_user(), &|event| display.show(&event));
     display.end();
     let pulled = result?;

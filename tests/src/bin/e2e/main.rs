@@ -14,6 +14,7 @@ mod locks;
 mod pages;
 mod postgres;
 mod pull;
+mod scrub;
 mod tools;
 
 use std::path::PathBuf;
@@ -64,6 +65,7 @@ fn run() -> Outcome<bool> {
         kill::cases(),
         postgres::cases(),
         pull::cases(),
+        scrub::cases(),
         pages::cases(),
     ] {
         trials.extend(cases.into_iter().map(|case| trial(&session, case)));
