@@ -35,6 +35,12 @@ pub struct SessionOptions {
     pub detach_keys: Vec<u8>,
 }
 
+/// How long a shim may take for what needs no program to start.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a shim is silent before it is looked at: a stopped one (SIGSTOP) is made to go on.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// Docker's default detach keys: Ctrl-P Ctrl-Q.
 pub const DETACH_KEYS: [u8; 2] = [16, 17];
 
@@ -86,7 +92,7 @@ impl Stdio {
 /// Joins a running container's first process; the connection then goes into [`session`].
 pub fn attach(dir: &Path, options: &SessionOptions) -> Result<Connection, Error> {
     let mut connection = Connection::connect(dir)?;
-    connection.request(&json_frame(FrameType::Attach, &options.request(false)))?;
+    connection.ask(&json_frame(FrameType::Attach, &options.request(false)))?;
     Ok(connection)
 }
 
@@ -109,23 +115,23 @@ pub fn exec_detached(dir: &Path, id: &str, process: ProcessInput) -> Result<(), 
 /// Sends a signal to the first process or an exec session.
 pub fn signal(dir: &Path, exec: Option<&str>, signal: i32) -> Result<(), Error> {
     let request = SignalRequest { exec: exec.map(str::to_owned), signal };
-    Connection::connect(dir)?.request(&json_frame(FrameType::Signal, &request)).map(drop)
+    Connection::connect(dir)?.ask(&json_frame(FrameType::Signal, &request)).map(drop)
 }
 
 /// Tells the shim that the user is stopping the container, before it is signalled.
 pub fn stopping(dir: &Path) -> Result<(), Error> {
-    Connection::connect(dir)?.request(&frame(FrameType::Stopping, b"")).map(drop)
+    Connection::connect(dir)?.ask(&frame(FrameType::Stopping, b"")).map(drop)
 }
 
 /// Sets the size of a terminal, of the first process or of an exec session.
 pub fn resize(dir: &Path, exec: Option<&str>, rows: u16, cols: u16) -> Result<(), Error> {
     let request = ResizeRequest { exec: exec.map(str::to_owned), rows, cols };
-    Connection::connect(dir)?.request(&json_frame(FrameType::Resize, &request)).map(drop)
+    Connection::connect(dir)?.ask(&json_frame(FrameType::Resize, &request)).map(drop)
 }
 
 /// Asks the shim how it is; [`Error::NotRunning`] when there is none.
 pub fn state(dir: &Path) -> Result<ShimState, Error> {
-    let answer = Connection::connect(dir)?.request(&frame(FrameType::State, b""))?;
+    let answer = Connection::connect(dir)?.ask(&frame(FrameType::State, b""))?;
     parse(&answer)
 }
 
@@ -180,10 +186,20 @@ impl Connection {
         Ok((connection, FirstClient { socket: far, attach: options.request(true) }))
     }
 
+    /// Sends a request that a shim answers at once, and waits for its answer, but not for ever.
+    fn ask(&mut self, request: &[u8]) -> Result<Vec<u8>, Error> {
+        self.answer(request, Some(Instant::now() + ANSWERS_WITHIN))
+    }
+
     /// Sends a request and waits for its answer.
     fn request(&mut self, request: &[u8]) -> Result<Vec<u8>, Error> {
+        self.answer(request, None)
+    }
+
+    fn answer(&mut self, request: &[u8], deadline: Option<Instant>) -> Result<Vec<u8>, Error> {
         self.send(request)?;
-        match self.receive_until(None)? {
+        match self.receive_until(deadline)? {
+            None => Err(Error::Shim(format!("the container's shim did not answer within {ANSWERS_WITHIN:?}"))),
             Some((FrameType::Done, payload)) => Ok(payload),
             Some((FrameType::Failed, payload)) => Err(failure(&payload)),
             _ => Err(Error::Shim("the shim gave an answer that was not asked for".into())),
@@ -223,17 +239,29 @@ impl Connection {
             if let Some(frame) = self.inbox.next_frame()? {
                 return Ok(Some(frame));
             }
-            if let Some(deadline) = deadline {
-                let left = deadline.saturating_duration_since(Instant::now());
-                let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-                match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&left)) {
-                    Ok(0) => return Ok(None),
-                    Ok(_) => {}
-                    Err(Errno::INTR) => continue,
-                    Err(error) => return Err(Error::io("wait for", SOCKET)(error)),
-                }
+            let left = deadline.map_or(SILENCE, |deadline| deadline.saturating_duration_since(Instant::now()));
+            let wait = left.min(SILENCE);
+            let wait = Timespec { tv_sec: wait.as_secs().cast_signed(), tv_nsec: i64::from(wait.subsec_nanos()) };
+            match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&wait)) {
+                Ok(0) if left.is_zero() => return Ok(None),
+                Ok(0) => self.wake(),
+                Ok(_) => self.fill()?,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(Error::io("wait for", SOCKET)(error)),
             }
-            self.fill()?;
+        }
+    }
+
+    /// Nobody has a reason to stop a shim (SIGSTOP), and everybody would wait for it: it is made to go on.
+    fn wake(&self) {
+        const CONT: i32 = 18;
+        // Who listens there, as this process sees it; another pid namespace sees none. It lives, since the connection
+        // does.
+        let Ok(peer) = rustix::net::sockopt::socket_peercred(&self.socket) else { return };
+        let pid = peer.pid.as_raw_nonzero().get();
+        if orlop_sys::pid::state_letter(pid.cast_unsigned()) == Some('T') {
+            // One that went meanwhile needs no waking.
+            let _ = orlop_sys::process::signal(pid, CONT);
         }
     }
 }

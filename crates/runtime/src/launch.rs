@@ -67,6 +67,16 @@ pub fn launch(request: LaunchRequest) -> Result<Launched, Error> {
     }
 }
 
+/// Gives a container whose shim was killed a new one. `command` is as [`LaunchRequest::shim_command`], of the verb that
+/// calls [`crate::shim::adopt_main`]. The caller sees to it that there is no shim, and that only one adopts.
+pub fn adopt(dir: &Path, command: Vec<String>) -> Result<(), Error> {
+    match spawn_shim(dir, command, None)? {
+        Some(Report::Started { .. }) => Ok(()),
+        Some(Report::Failed(failure)) => Err(failure.into()),
+        None => Err(Error::Shim(format!("the new shim ended at once; see {}", dir.join(LOG).display()))),
+    }
+}
+
 /// Where the shim tells what went wrong without harm.
 const LOG: &str = "shim.log";
 

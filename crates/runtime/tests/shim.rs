@@ -3,7 +3,7 @@
 use orlop_runtime::attach;
 use orlop_runtime::log::{self, LogQuery, Stream};
 use orlop_runtime::oci::{OciRuntime, Runc};
-use orlop_runtime::shim::{ExecRecord, ExitRecord};
+use orlop_runtime::shim::{ExecRecord, ExitRecord, HealthState, HealthStatus};
 use orlop_runtime::spec::ProcessInput;
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -557,4 +557,104 @@ fn a_log_on_a_full_disk_loses_lines_but_not_the_container() {
     assert_eq!(text(&output.stdout).lines().count(), 20_000);
     assert!(record.log_lines_dropped > 0);
     assert_eq!(lines.len() as u64 + record.log_lines_dropped, 20_000);
+}
+
+fn kill_shim(container: &Container) {
+    let shim = attach::state(&container.dir).unwrap().shim_pid;
+    orlop_sys::process::signal(shim.cast_signed(), 9).unwrap();
+    wait_for(|| attach::state(&container.dir).is_err().then_some(()));
+}
+
+fn adopt(container: &Container) {
+    let output = container.client(&["adopt"]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_container_whose_shim_was_killed_goes_on_with_another() {
+    if !can_run() {
+        return;
+    }
+    let script = "while ! [ -e /tmp/go ]; do sleep 0.05; done; seq 5000; echo err >&2; exit 7";
+    let container = Container::new("d", &["sh", "-c", script]);
+    container.start();
+    let pid = attach::state(&container.dir).unwrap().pid;
+    kill_shim(&container);
+    adopt(&container);
+    let state = attach::state(&container.dir).unwrap();
+    assert_eq!((state.pid, state.running), (pid, true));
+    let output = container.client(&["exec", "probe", "", "touch", "/tmp/go"]).output().unwrap();
+    // The root file system has no touch.
+    assert_eq!(output.status.code(), Some(127));
+    let output = container.client(&["exec", "go", "", "sh", "-c", ": >/tmp/go"]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let record = container.exit();
+    if orlop_sys::pid::is_reaping_told() {
+        assert_eq!((record.code, record.unknown), (7, false));
+    } else {
+        assert!(record.unknown || record.code == 7);
+    }
+    assert_eq!(container.log().len(), 5001);
+    wait_for(|| container.data.with_file_name("reaped").exists().then_some(()));
+    assert!(!container.runtime.state_dir(&container.id).exists());
+    assert!(!container.client(&["adopt"]).output().unwrap().status.success(), "nothing to adopt");
+}
+
+#[test]
+fn a_stopped_shim_is_made_to_go_on() {
+    if !can_run() {
+        return;
+    }
+    let container = Container::new("d", &["sleep", "60"]);
+    container.start();
+    let shim = attach::state(&container.dir).unwrap().shim_pid;
+    orlop_sys::process::signal(shim.cast_signed(), 19).unwrap();
+    wait_for(|| (orlop_sys::pid::state_letter(shim) == Some('T')).then_some(()));
+    assert!(attach::state(&container.dir).unwrap().running);
+    orlop_sys::process::signal(shim.cast_signed(), 19).unwrap();
+    let output = container.client(&["exec", "e", "", "true"]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn health_is_checked_and_told() {
+    if !can_run() {
+        return;
+    }
+    let mut container = Container::new("d", &["sleep", "60"]);
+    let told = container.data.join("told");
+    let notify =
+        ["/bin/busybox".to_owned(), "sh".to_owned(), "-c".to_owned(), format!("echo $0 >> {}", told.display())];
+    let script = "if [ -e /tmp/ok ]; then echo fine; elif [ -e /tmp/slow ]; then sleep 9; else echo bad; exit 3; fi";
+    container.request["health"] = json!({
+        "process": process(false, &["sh", "-c", script]), "interval": 30_000_000, "timeout": 500_000_000,
+        "start_period": 0, "start_interval": 10_000_000, "retries": 2, "notify": notify,
+    });
+    container.start();
+    let state_is = |wanted: HealthStatus, part: &str| {
+        wait_for(|| {
+            let state = HealthState::read(&container.dir)?;
+            let last = state.log.last()?;
+            (state.status == wanted && last.output.contains(part) && state.log.len() <= 5).then_some(state.clone())
+        })
+    };
+    let sh = |script: &str| {
+        let output = container.client(&["exec", "x", "", "sh", "-c", script]).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    };
+    let unhealthy = state_is(HealthStatus::Unhealthy, "bad");
+    assert!(unhealthy.failing_streak >= 2 && unhealthy.log.iter().all(|result| result.exit_code == 3));
+    sh(": >/tmp/ok");
+    assert_eq!(state_is(HealthStatus::Healthy, "fine").failing_streak, 0);
+    // A new shim goes on where the old one was.
+    kill_shim(&container);
+    adopt(&container);
+    assert_eq!(state_is(HealthStatus::Healthy, "fine").failing_streak, 0);
+    sh(": >/tmp/slow; rm /tmp/ok 2>/dev/null || busybox rm /tmp/ok");
+    let slow = state_is(HealthStatus::Unhealthy, "exceeded timeout (500ms)");
+    assert_eq!(slow.log.last().unwrap().exit_code, -1);
+    wait_for(|| {
+        let told = fs::read_to_string(&told).unwrap_or_default();
+        (told == "unhealthy\nhealthy\nunhealthy\n").then_some(())
+    });
 }

@@ -140,8 +140,12 @@ impl Shim {
     pub(super) fn signal(&mut self, key: u64, signal: i32) -> Result<(), Error> {
         let pid = self.session(key).and_then(|session| session.pid());
         let pid = pid.ok_or_else(|| Error::NotRunning("the process is not running".into()))?;
-        orlop_sys::process::signal(pid, signal)
-            .map_err(|error| Error::Invalid(format!("signal {signal} could not be sent: {error}")))
+        let sent = match &self.watch {
+            Some(watch) if key == INIT => orlop_sys::pid::signal(watch, signal).map_err(|error| error.to_string()),
+            // It is our unreaped child, so the number is still its own.
+            _ => orlop_sys::process::signal(pid, signal).map_err(|error| error.to_string()),
+        };
+        sent.map_err(|error| Error::Invalid(format!("signal {signal} could not be sent: {error}")))
     }
 
     pub(super) fn state(&self) -> ShimState {

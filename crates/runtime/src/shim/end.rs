@@ -25,6 +25,8 @@ pub(super) fn finish(shim: &mut Shim, code: i32) {
         finished_at: Timestamp::now(),
         stopping: shim.stopping,
         log_lines_dropped: shim.log.as_ref().map_or(0, crate::log::LogWriter::dropped),
+        unknown: shim.exit_is_unknown,
+        health: super::HealthState::read(&shim.config.dir),
     };
     if let Err(error) = record.write(&shim.config.exit_record, shim.config.durable) {
         note(&format!("the exit record goes to the run directory only: {error}"));
@@ -47,12 +49,17 @@ pub(super) fn is_reaped_by_a_client(config: &ShimConfig) -> bool {
 
 /// Calls the engine, which owns rows and mounts.
 pub(super) fn reap(config: &ShimConfig) {
-    let [program, ..] = config.reap.as_slice() else { return };
+    call(&config.reap, &[]);
+}
+
+/// Starts the engine's program and doesn't wait for it.
+pub(super) fn call(command: &[String], more: &[&str]) {
+    let [program, ..] = command else { return };
     let start = || -> io::Result<i32> {
         let null = fs::File::options().read(true).write(true).open("/dev/null")?;
         spawn(&Spawn {
             program: PathBuf::from(program),
-            args: config.reap.clone(),
+            args: command.iter().cloned().chain(more.iter().map(|word| (*word).to_owned())).collect(),
             env: vec![format!("PATH={SYSTEM_PATH}")],
             cwd: Some("/".into()),
             fds: vec![null.as_fd(); 3],
@@ -60,7 +67,7 @@ pub(super) fn reap(config: &ShimConfig) {
         })
     };
     if let Err(error) = start() {
-        note(&format!("{program} could not be started; the next command of the engine reaps instead: {error}"));
+        note(&format!("{program} could not be started; the next command of the engine notices instead: {error}"));
     }
 }
 

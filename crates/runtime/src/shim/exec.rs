@@ -6,6 +6,7 @@ use super::{ExecRecord, note};
 use crate::Error;
 use crate::oci::{CallFiles, OciRuntime};
 use crate::protocol::{AttachRequest, ExecRequest};
+use crate::spec::ProcessInput;
 use std::fs;
 
 /// Records of ended exec sessions that are kept for `inspect`.
@@ -25,30 +26,37 @@ impl Shim {
         if self.sessions.iter().any(|session| session.exec.as_deref() == Some(request.id.as_str())) {
             return Err(Error::Invalid(format!("exec session {} exists already", request.id)));
         }
-        let key = self.next_session;
-        self.next_session += 1;
-        let files = CallFiles {
-            dir: self.config.dir.clone(),
-            pid_file: format!("exec-{key}.pid"),
-            console_socket: request.process.terminal.then(|| format!("console-{key}.sock")),
-            log: format!("exec-{key}.log"),
-        };
-        let process = format!("exec-{key}.process");
-        let path = self.config.dir.join(&process);
-        let spec = crate::spec::process(&request.process).to_string();
-        fs::write(&path, spec).map_err(Error::io("write", &path))?;
-        let call = self.config.runtime.exec(&self.config.id, &process, &files);
-        let args = request.process.args.clone();
-        let mut session = self.new_session(key, Some(request.id), args, request.process.terminal);
-        session.first_size = request.process.console_size;
-        session.requester = Some(id);
-        session.detached = request.detach;
-        self.begin(session, call, &files, request.stdin, false)?;
+        let key = self.begin_exec(&request.process, Some(request.id), request.stdin)?;
+        if let Some(session) = self.session(key) {
+            session.requester = Some(id);
+            session.detached = request.detach;
+        }
         // Attached before it runs, so that nothing of it is missed; a detached one only waits for the answer.
         let follow = !request.detach;
         let attach = AttachRequest { stdin: request.stdin, stdout: follow, stderr: follow, foreground: follow };
         self.attach(id, key, &attach);
         Ok(())
+    }
+
+    /// Lets the runtime start a process in the container; the new session's key.
+    pub(super) fn begin_exec(&mut self, input: &ProcessInput, id: Option<String>, stdin: bool) -> Result<u64, Error> {
+        let key = self.next_session;
+        self.next_session += 1;
+        let files = CallFiles {
+            dir: self.config.dir.clone(),
+            pid_file: format!("exec-{key}.pid"),
+            console_socket: input.terminal.then(|| format!("console-{key}.sock")),
+            log: format!("exec-{key}.log"),
+        };
+        let process = format!("exec-{key}.process");
+        let path = self.config.dir.join(&process);
+        let spec = crate::spec::process(input).to_string();
+        fs::write(&path, spec).map_err(Error::io("write", &path))?;
+        let call = self.config.runtime.exec(&self.config.id, &process, &files);
+        let mut session = self.new_session(key, id, input.args.clone(), input.terminal);
+        session.first_size = input.console_size;
+        self.begin(session, call, &files, stdin, false)?;
+        Ok(key)
     }
 
     pub(super) fn record_exec(&mut self, key: u64, exit_code: Option<i32>) {

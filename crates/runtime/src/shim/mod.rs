@@ -5,16 +5,19 @@
 //! the start went, on its stdout the first client's socket (or /dev/null), on its stderr `shim.log`. At the end it
 //! removes what the runtime left, writes the exit record, answers its clients and starts `reap`, in this order.
 
+mod adopt;
 mod cgroup;
 mod client;
 mod connections;
 mod end;
 mod exec;
+mod health;
 mod processes;
 mod serve;
 mod session;
 mod streams;
 
+pub use health::{HealthConfig, HealthResult, HealthState, HealthStatus};
 pub(crate) use serve::Report;
 pub(crate) use session::socket_address;
 
@@ -34,6 +37,10 @@ use std::path::{Path, PathBuf};
 pub const SOCKET: &str = "shim.sock";
 /// The exit record's name in the run directory, where it goes when the data root is full.
 pub const EXIT_RECORD: &str = "exit.json";
+/// A file of this name in the run directory says that the container is paused.
+pub const PAUSED: &str = "paused";
+/// The exit code of a container whose end nobody saw.
+pub const UNKNOWN_EXIT: i32 = 255;
 /// The config's name in the run directory.
 pub(crate) const CONFIG: &str = "shim.json";
 
@@ -67,6 +74,9 @@ pub struct ShimConfig {
     pub exit_record: PathBuf,
     /// The exit record survives a power cut; false for what nobody has been told of (`run --rm`).
     pub durable: bool,
+    /// Its health check.
+    #[serde(default)]
+    pub health: Option<HealthConfig>,
     /// The command to run after the exit record is written, by absolute path; empty: none.
     pub reap: Vec<String>,
 }
@@ -108,6 +118,12 @@ pub struct ExitRecord {
     pub stopping: bool,
     /// Log lines that could not be written.
     pub log_lines_dropped: u64,
+    /// Nobody could tell how it ended; `code` is [`UNKNOWN_EXIT`].
+    #[serde(default)]
+    pub unknown: bool,
+    /// How its health check saw it last.
+    #[serde(default)]
+    pub health: Option<HealthState>,
 }
 
 impl ExitRecord {
@@ -183,7 +199,16 @@ impl ExecRecord {
 /// The shim's process, from its run directory to its exit code. Called by the binary before any thread is started, and
 /// only by what [`crate::launch()`] has spawned.
 pub fn main(dir: &Path) -> u8 {
-    match run(dir) {
+    told(run(dir, false))
+}
+
+/// The process of a shim for a container that has lost its own; see [`main`] and [`crate::launch::adopt`].
+pub fn adopt_main(dir: &Path) -> u8 {
+    told(run(dir, true))
+}
+
+fn told(ended: Result<(), Error>) -> u8 {
+    match ended {
         Ok(()) => 0,
         Err(error) => {
             note(&error.to_string());
@@ -192,7 +217,7 @@ pub fn main(dir: &Path) -> u8 {
     }
 }
 
-fn run(dir: &Path) -> Result<(), Error> {
+fn run(dir: &Path, adopt: bool) -> Result<(), Error> {
     let handed = Error::io::<rustix::io::Errno>;
     // A person who types the command gets an answer instead of a process that takes the terminal's end away.
     if std::io::stdin().is_terminal() {
@@ -210,7 +235,8 @@ fn run(dir: &Path) -> Result<(), Error> {
     rustix::process::set_child_subreaper(Some(own)).map_err(handed("become the subreaper of", dir))?;
     let path = dir.join(CONFIG);
     let file: ShimFile = read_json(&path)?.ok_or_else(|| Error::Invalid(format!("{} is missing", path.display())))?;
-    serve::serve(file, launcher, is_socket.then(|| first.into()))
+    let begin = if adopt { serve::Begin::Adopt } else { serve::Begin::Start(is_socket.then(|| first.into())) };
+    serve::serve(file, launcher, begin)
 }
 
 /// Writes a line about something that went wrong but harms nobody to the shim's stderr, which is `shim.log`.

@@ -1,5 +1,7 @@
 //! Processes that begin and end: the runtime at work, the first process, exec sessions, and what they leave behind.
 
+use super::adopt::Running;
+use super::note;
 use super::serve::{Outcome, Report, SETTLED, Shim, number, tell};
 use super::session::{INIT, Phase, Session};
 use crate::Error;
@@ -97,6 +99,7 @@ impl Shim {
     pub(super) fn runs(&mut self, key: u64, pid: i32) {
         if key == INIT {
             self.started_at = Timestamp::now();
+            self.begin_health();
             if self.has_foreground() {
                 // Its caller waits for it anyway, and a container that only lives for a moment is spared that.
                 self.leave_cgroups_at = Some(Instant::now() + SETTLED);
@@ -104,6 +107,10 @@ impl Shim {
             let pid = pid.cast_unsigned();
             // It is our unreaped child, so the number is still its own.
             let pid_start = orlop_sys::pid::start_time(pid).unwrap_or(0);
+            let running = Running { pid, pid_start, started_at: self.started_at };
+            if let Err(error) = running.write(&self.config) {
+                note(&format!("no later shim can adopt this container: {error}"));
+            }
             if let Some(launcher) = self.launcher.take() {
                 tell(&launcher, &Report::Started { pid, pid_start, started_at: self.started_at });
             }
@@ -124,6 +131,7 @@ impl Shim {
         if key == INIT {
             return Some(Outcome::NotStarted(error));
         }
+        self.check_ended(key, Err(&error));
         let session = self.session(key)?;
         session.outputs.clear();
         session.close_input();
@@ -145,6 +153,7 @@ impl Shim {
             return Some(Outcome::Ended(code));
         }
         self.record_exec(key, Some(code));
+        self.check_ended(key, Ok(code));
         self.say_goodbye(key, json_frame(FrameType::Exit, &ExitMessage { code }));
         None
     }

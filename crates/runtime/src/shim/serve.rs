@@ -1,6 +1,7 @@
 //! The shim's loop: one thread, one poll, everything non-blocking except the runtime's own short calls.
 
 use super::client::Client;
+use super::health::Health;
 use super::session::{Console, INIT, Phase, ProgramEnds, Session, listen_in, null};
 use super::{ShimConfig, ShimFile, end};
 use crate::Error;
@@ -36,6 +37,19 @@ pub(super) struct Shim {
     pub next_session: u64,
     pub ended_execs: VecDeque<String>,
     pub buffer: Vec<u8>,
+    pub health: Option<Health>,
+    /// The first process, when it isn't our child.
+    pub watch: Option<OwnedFd>,
+    /// Nobody told how the adopted first process ended.
+    pub exit_is_unknown: bool,
+}
+
+/// How a shim comes to its container.
+pub(super) enum Begin {
+    /// It starts it, with the client that sees everything from the first byte on.
+    Start(Option<OwnedFd>),
+    /// Its first shim was killed.
+    Adopt,
 }
 
 /// What the loop waits for.
@@ -47,6 +61,7 @@ enum Token {
     Output(u64, usize),
     Stdin(u64),
     Console(u64),
+    Watch,
 }
 
 /// How the first process ended, or why it never ran.
@@ -64,15 +79,24 @@ pub(crate) enum Report {
 }
 
 /// Starts the container and stays with it. Returns when everything that its end asks for is done.
-pub(super) fn serve(file: ShimFile, launcher: OwnedFd, first_client: Option<OwnedFd>) -> Result<(), Error> {
-    let mut shim = match Shim::start(file, first_client) {
+pub(super) fn serve(file: ShimFile, launcher: OwnedFd, begin: Begin) -> Result<(), Error> {
+    let begun = match begin {
+        Begin::Start(first_client) => Shim::start(file, first_client),
+        Begin::Adopt => Shim::adopt(file.config),
+    };
+    let mut shim = match begun {
         Ok(shim) => shim,
         Err(error) => {
             tell(&launcher, &Report::Failed(Failure::from(&error)));
             return Err(error);
         }
     };
-    shim.launcher = Some(launcher);
+    if shim.watch.is_some() {
+        tell(&launcher, &Report::Started { pid: 0, pid_start: 0, started_at: shim.started_at });
+        drop(launcher);
+    } else {
+        shim.launcher = Some(launcher);
+    }
     let outcome = loop {
         if let Some(outcome) = shim.turn()? {
             break outcome;
@@ -123,14 +147,13 @@ pub(super) fn tell(launcher: &OwnedFd, report: &Report) {
 }
 
 impl Shim {
-    fn start(file: ShimFile, first_client: Option<OwnedFd>) -> Result<Self, Error> {
-        let config = file.config;
-        make_room(&config)?;
+    /// A shim without its container.
+    pub(super) fn new(config: ShimConfig) -> Result<Self, Error> {
         // Nothing that is sent to "all of the session" or "everything" ends the shim before its container.
         let kept_away = [number::CHLD, number::HUP, number::INT, number::QUIT, number::TERM];
         let signals = SignalFd::new(&kept_away).map_err(Error::io("watch signals for", &config.dir))?;
         let listener = listen_in(&config.dir, super::SOCKET, 64)?;
-        let mut shim = Self {
+        Ok(Self {
             log: config.log.clone().map(LogWriter::open),
             clients: Vec::new(),
             stopping: false,
@@ -144,8 +167,17 @@ impl Shim {
             next_session: INIT + 1,
             ended_execs: VecDeque::new(),
             buffer: vec![0; CHUNK],
+            health: None,
+            watch: None,
+            exit_is_unknown: false,
             config,
-        };
+        })
+    }
+
+    fn start(file: ShimFile, first_client: Option<OwnedFd>) -> Result<Self, Error> {
+        make_room(&file.config)?;
+        let mut shim = Self::new(file.config)?;
+        shim.health = shim.config.health.clone().map(|config| Health::new(config, None));
         if let (Some(socket), Some(attach)) = (first_client, file.first_client) {
             let id = shim.add_client(socket)?;
             shim.attach(id, INIT, &attach);
@@ -183,6 +215,7 @@ impl Shim {
             first_size: None,
             requester: None,
             detached: false,
+            capture: None,
             stderr_head: Vec::new(),
         }
     }
@@ -216,12 +249,14 @@ impl Shim {
 
     /// Waits for something and handles it.
     fn turn(&mut self) -> Result<Option<Outcome>, Error> {
-        let timeout = self.settling();
+        let timeout = self.timeout();
+        let mut adopted = None;
         for (token, flags) in self.wait(timeout.as_ref())? {
             match token {
                 Token::Signals => while self.signals.next().is_ok_and(|signal| signal.is_some()) {},
                 Token::Listener => self.accept(),
                 Token::Console(key) => self.accept_console(key),
+                Token::Watch => adopted = self.adopted_end(),
                 Token::Client(id) => self.serve_client(id, flags),
                 Token::Output(key, _) if self.is_ended(key) => self.discard(key),
                 Token::Output(key, at) => {
@@ -231,7 +266,8 @@ impl Shim {
             }
         }
         // Looked at in every turn: a lost wake-up must not be possible, and it costs two calls.
-        let outcome = self.reap_children();
+        let outcome = adopted.or_else(|| self.reap_children());
+        self.tend_health();
         self.tidy();
         Ok(outcome)
     }
@@ -240,13 +276,21 @@ impl Shim {
     ///
     /// Moving a process between cgroups of v1 waits for an RCU grace period, 5 to 15 ms, in which nothing on the
     /// machine can fork or exit: a container that only lives for a moment is spared that.
-    fn settling(&mut self) -> Option<Timespec> {
+    fn settling(&mut self) -> Option<Duration> {
         let left = self.leave_cgroups_at?.saturating_duration_since(Instant::now());
         if left.is_zero() {
             self.leave_cgroups_at = None;
             super::cgroup::leave_callers();
             return None;
         }
+        Some(left)
+    }
+
+    /// How long to wait at most.
+    fn timeout(&mut self) -> Option<Timespec> {
+        let running = self.launcher.is_none();
+        let health = self.health.as_ref().filter(|_| running).map(Health::wait);
+        let left = self.settling().into_iter().chain(health).min()?;
         Some(Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: i64::from(left.subsec_nanos()) })
     }
 
@@ -276,6 +320,10 @@ impl Shim {
                 tokens.push(Token::Stdin(session.key));
                 fds.push(PollFd::new(&stdin.fd, PollFlags::OUT));
             }
+        }
+        if let Some(watch) = &self.watch {
+            tokens.push(Token::Watch);
+            fds.push(PollFd::new(watch, PollFlags::IN));
         }
         match poll(&mut fds, timeout) {
             Ok(_) => {}

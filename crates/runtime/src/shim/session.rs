@@ -37,6 +37,8 @@ pub(super) struct Session {
     /// The client that asked for this exec session and waits to hear that it runs.
     pub requester: Option<u64>,
     pub detached: bool,
+    /// Of a health check: the beginning of its output.
+    pub capture: Option<Vec<u8>>,
     /// The start of what went to stderr, to recognise a failed execve.
     pub stderr_head: Vec<u8>,
 }
@@ -99,6 +101,19 @@ impl Session {
         };
         let outputs = vec![Output { stream: Stream::Stdout, fd: out }, Output { stream: Stream::Stderr, fd: err }];
         Ok((outputs, stdin, ProgramEnds([in_program, out_program, err_program])))
+    }
+
+    /// The ends of FIFOs that another shim has made, for a program that has its own.
+    pub fn with_fifos_of_another(dir: &Path, open_stdin: bool) -> Result<(Vec<Output>, Option<Stdin>), Error> {
+        let output = |stream: Stream| {
+            let fd = open_at(&dir.join(stream.name()), OFlags::RDONLY | OFlags::NONBLOCK)?;
+            Ok::<_, Error>(Output { stream, fd })
+        };
+        let stdin = dir.join("stdin");
+        // Once the program has closed its end nobody reads it any more (ENXIO).
+        let stdin = open_stdin.then(|| open_at(&stdin, OFlags::WRONLY | OFlags::NONBLOCK).ok()).flatten();
+        let stdin = stdin.map(|fd| Stdin { fd, pending: VecDeque::new(), ending: false });
+        Ok((vec![output(Stream::Stdout)?, output(Stream::Stderr)?], stdin))
     }
 
     pub fn is_starting(&self) -> bool {

@@ -48,6 +48,7 @@ impl Shim {
             }
         };
         let bytes = &self.buffer[..length];
+        session.capture(bytes);
         if stream == Stream::Stderr || session.terminal {
             let room = STDERR_HEAD.saturating_sub(session.stderr_head.len());
             session.stderr_head.extend_from_slice(&bytes[..length.min(room)]);

@@ -28,6 +28,8 @@ struct Run {
     detach: bool,
     network_host: bool,
     reap: Vec<String>,
+    #[serde(default)]
+    health: Option<orlop_runtime::shim::HealthConfig>,
 }
 
 fn main() -> ExitCode {
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
     let ended = match words.as_slice() {
         ["shim", dir] => return ExitCode::from(orlop_runtime::shim::main(Path::new(dir))),
+        ["adopted", dir] => return ExitCode::from(orlop_runtime::shim::adopt_main(Path::new(dir))),
+        ["adopt", dir] => adopt(dir),
         ["run", file] => run(file),
         ["attach", dir, letters] => attach_to(Path::new(dir), letters),
         ["exec", dir, id, letters, command @ ..] => exec(Path::new(dir), id, letters, command),
@@ -95,6 +99,7 @@ fn run(file: &str) -> Result<Option<SessionEnd>, Error> {
             log: Some(LogConfig::new(run.data.join("log"))),
             exit_record: run.data.join("exit.json"),
             durable: false,
+            health: run.health,
             reap: run.reap,
         },
         spec: SpecInput {
@@ -117,6 +122,12 @@ fn run(file: &str) -> Result<Option<SessionEnd>, Error> {
     })?;
     let Some(connection) = connection else { return Ok(None) };
     attach::session(connection, &options, Stdio::inherit()?).map(Some)
+}
+
+fn adopt(dir: &str) -> Result<Option<SessionEnd>, Error> {
+    let own = std::env::current_exe().map_err(Error::io("find", "the test's binary"))?;
+    let command = vec![own.to_string_lossy().into_owned(), "adopted".into()];
+    orlop_runtime::launch::adopt(Path::new(dir), command).map(|()| None)
 }
 
 fn attach_to(dir: &Path, letters: &str) -> Result<Option<SessionEnd>, Error> {
