@@ -79,7 +79,16 @@ fn verb(program: &str, words: &[String]) -> Outcome {
         [internal, shim, directory] if internal == "internal" && shim == "shim" => {
             Ok(commands::internal::shim(directory.as_ref()))
         }
+        [internal, adopt, directory] if internal == "internal" && adopt == "adopt" => {
+            Ok(commands::internal::adopt(directory.as_ref()))
+        }
         [internal, reap, id] if internal == "internal" && reap == "reap" => commands::internal::reap(&door, id),
+        [internal, restart, id] if internal == "internal" && restart == "restart" => {
+            commands::internal::restart(&door, id)
+        }
+        [internal, health, id, status] if internal == "internal" && health == "health" => {
+            commands::internal::health(&door, id, status)
+        }
         _ => verbs::dispatch(&door, &words),
     }
 }

@@ -43,8 +43,7 @@ const NOUNS: [(&str, &str); 5] = [
 ];
 
 /// Docker's verbs that come with a later issue; named, so that nobody looks for a typing mistake.
-const LATER: [&str; 49] = [
-    "attach",
+const LATER: [&str; 41] = [
     "build",
     "builder",
     "buildx",
@@ -52,18 +51,14 @@ const LATER: [&str; 49] = [
     "commit",
     "compose",
     "config",
-    "container attach",
     "container commit",
     "container cp",
     "container diff",
     "container export",
-    "container pause",
     "container port",
     "container rename",
-    "container restart",
     "container stats",
     "container top",
-    "container unpause",
     "container update",
     "context",
     "cp",
@@ -76,12 +71,10 @@ const LATER: [&str; 49] = [
     "manifest",
     "network",
     "node",
-    "pause",
     "plugin",
     "port",
     "push",
     "rename",
-    "restart",
     "search",
     "secret",
     "service",
@@ -90,7 +83,6 @@ const LATER: [&str; 49] = [
     "swarm",
     "top",
     "trust",
-    "unpause",
     "update",
     "volume update",
 ];
@@ -168,6 +160,15 @@ pub const VERBS: &[Verb] = &[
     verb!(Common, "info", "[OPTIONS]", NONE, "Display system-wide information", system::info, "system info"),
     verb!(
         Short,
+        "attach",
+        "[OPTIONS] CONTAINER",
+        Exactly(1),
+        "Attach local streams to a running container",
+        container::attach,
+        "container attach"
+    ),
+    verb!(
+        Short,
         "create",
         "[OPTIONS] IMAGE [COMMAND] [ARG...]",
         AtLeast(1),
@@ -210,6 +211,24 @@ pub const VERBS: &[Verb] = &[
         "Fetch the logs of a container",
         container::logs,
         "container logs"
+    ),
+    verb!(
+        Short,
+        "pause",
+        "CONTAINER [CONTAINER...]",
+        AtLeast(1),
+        "Pause all processes within one or more containers",
+        container::pause,
+        "container pause"
+    ),
+    verb!(
+        Short,
+        "restart",
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        AtLeast(1),
+        "Restart one or more containers",
+        container::restart,
+        "container restart"
     ),
     verb!(
         Short,
@@ -269,6 +288,15 @@ pub const VERBS: &[Verb] = &[
     ),
     verb!(
         Short,
+        "unpause",
+        "CONTAINER [CONTAINER...]",
+        AtLeast(1),
+        "Unpause all processes within one or more containers",
+        container::unpause,
+        "container unpause"
+    ),
+    verb!(
+        Short,
         "wait",
         "CONTAINER [CONTAINER...]",
         AtLeast(1),
@@ -320,7 +348,8 @@ pub const VERBS: &[Verb] = &[
     ),
     verb!(Noun, "system df", "[OPTIONS]", NONE, "Show disk usage", system::df),
     verb!(Noun, "system prune", "[OPTIONS]", NONE, "Remove unused data", system::prune),
-    verb!(Noun, "system tend", "", NONE, "Finish what was interrupted, and keep limits", system::tend),
+    verb!(Noun, "system stop-all", "", NONE, "Stop all containers because the machine goes down", system::stop_all),
+    verb!(Noun, "system tend", "[OPTIONS]", NONE, "Finish what was interrupted, and keep limits", system::tend),
     verb!(Noun, "volume create", "[OPTIONS] [VOLUME]", AtMost(1), "Create a volume", volume::create),
     verb!(
         Noun,

@@ -13,9 +13,17 @@ impl Engine {
     /// Joins a running container's first process.
     pub fn attach(&self, name: &str, options: &SessionOptions) -> Result<Connection> {
         let container = self.container(name)?;
-        if container.details.status.phase != Phase::Running {
-            return Err(Error::Conflict("You cannot attach to a stopped container, start it first".to_owned()));
+        let status = &container.details.status;
+        let refusal = match status.phase {
+            _ if status.restarting.is_some() => "You cannot attach to a restarting container, wait until it is running",
+            Phase::Running if status.paused => "You cannot attach to a paused container, unpause it first",
+            Phase::Running => "",
+            _ => "You cannot attach to a stopped container, start it first",
+        };
+        if !refusal.is_empty() {
+            return Err(Error::Conflict(refusal.to_owned()));
         }
+        self.ensure_shim(&container)?;
         Ok(orlop_runtime::attach::attach(&self.bundle(container.id), options)?)
     }
 

@@ -5,6 +5,7 @@ use orlop_model::mount::{MountSpec, VolumesFrom};
 use orlop_model::options::{HealthCheck, HostOptions};
 use orlop_model::{Id, Timestamp};
 use orlop_mounts::ResolvedMount;
+use orlop_runtime::shim::HealthState;
 use orlop_state::{ContainerRow, ReadTx};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -123,6 +124,36 @@ pub struct Status {
     pub oom_killed: bool,
     /// The user asked to stop it; a restart policy then leaves it alone.
     pub stopping: bool,
+    /// It was stopped because the machine goes down; the next boot may start it again.
+    #[serde(default)]
+    pub shutdown: bool,
+    /// Its processes are frozen.
+    #[serde(default)]
+    pub paused: bool,
+    /// Its restart policy starts it again.
+    #[serde(default)]
+    pub restarting: Option<Restarting>,
+    /// How often the policy has, since the last `start`.
+    #[serde(default)]
+    pub restart_count: u32,
+    /// The last back-off, in milliseconds; 0 before the first.
+    #[serde(default)]
+    pub backoff: u64,
+    /// `restart` is at it: its end doesn't remove a `--rm` container.
+    #[serde(default)]
+    pub kept: bool,
+    /// How the health check saw it last, of a container that has ended.
+    #[serde(default)]
+    pub health: Option<HealthState>,
+}
+
+/// A start that is to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restarting {
+    /// When it was planned.
+    pub since: Timestamp,
+    /// Milliseconds from then on.
+    pub after: u64,
 }
 
 /// The step of a container's life. Creating, Starting and Removing are intents: whoever finds the container's lock
@@ -162,6 +193,13 @@ impl Status {
             error: String::new(),
             oom_killed: false,
             stopping: false,
+            shutdown: false,
+            paused: false,
+            restarting: None,
+            restart_count: 0,
+            backoff: 0,
+            kept: false,
+            health: None,
         }
     }
 
@@ -169,7 +207,9 @@ impl Status {
     pub fn word(&self) -> &'static str {
         match self.phase {
             Phase::Creating | Phase::Created | Phase::Starting => "created",
+            Phase::Running if self.paused => "paused",
             Phase::Running => "running",
+            Phase::Exited if self.restarting.is_some() => "restarting",
             Phase::Exited => "exited",
             Phase::Removing { .. } => "removing",
         }

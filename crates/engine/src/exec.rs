@@ -1,6 +1,5 @@
 //! `exec`: a further process in a running container.
 
-use crate::container::Phase;
 use crate::start::{absolute_or_root, environment};
 use crate::{Container, Engine, Error, Result, user};
 use orlop_model::Id;
@@ -39,8 +38,10 @@ impl Engine {
     /// Starts a process in a running container. The connection goes into [`Engine::session`].
     pub fn exec(&self, name: &str, request: &ExecRequest) -> Result<Option<Connection>> {
         let container = self.container(name)?;
-        if container.details.status.phase != Phase::Running {
-            return Err(Error::Conflict(format!("container {} is not running", container.id)));
+        self.require_running(&container)?;
+        if container.details.status.paused {
+            let id = container.id;
+            return Err(Error::Conflict(format!("Container {id} is paused, unpause the container before exec")));
         }
         if request.command.is_empty() {
             return Err(Error::NoCommand);
@@ -71,6 +72,7 @@ impl Engine {
             console_size: request.session.as_ref().and_then(crate::attach::console_size),
             confinement: self.confinement(&container)?,
         };
+        self.ensure_shim(&container)?;
         let (bundle, id) = (self.bundle(container.id), Id::random().hex());
         self.emit_container(&container, &format!("exec_create: {}", request.command.join(" ")), &[("execID", &id)]);
         let connection = match &request.session {

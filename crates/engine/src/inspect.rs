@@ -45,7 +45,7 @@ impl Engine {
             "HostsPath": directory.join("hosts"),
             "LogPath": self.log_path(container.id),
             "Name": format!("/{}", container.name),
-            "RestartCount": 0,
+            "RestartCount": details.status.restart_count,
             "Driver": details.driver,
             "Platform": "linux",
             "MountLabel": "",
@@ -68,11 +68,11 @@ impl Engine {
         let status = &container.details.status;
         let running = self.is_running(container);
         let time = |time: Option<Timestamp>| time.map_or_else(|| Timestamp::NEVER.to_owned(), |time| time.to_string());
-        json!({
+        let mut state = json!({
             "Status": status.word(),
-            "Running": running,
-            "Paused": false,
-            "Restarting": false,
+            "Running": running || status.restarting.is_some(),
+            "Paused": running && status.paused,
+            "Restarting": status.restarting.is_some(),
             "OOMKilled": status.oom_killed,
             "Dead": false,
             "Pid": if running { status.pid } else { 0 },
@@ -80,7 +80,11 @@ impl Engine {
             "Error": status.error,
             "StartedAt": time(status.started),
             "FinishedAt": time(status.finished),
-        })
+        });
+        if let Some(health) = self.health(container) {
+            state["Health"] = json!(health);
+        }
+        state
     }
 
     fn exec_ids(&self, container: &Container) -> Value {

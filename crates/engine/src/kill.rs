@@ -37,6 +37,8 @@ pub fn signal_number(text: &str) -> Result<i32> {
     number.filter(|number| (1..=RTMAX).contains(number)).ok_or_else(invalid)
 }
 
+const SIGKILL: i32 = 9;
+
 impl Engine {
     /// Sends a signal to a container's first process.
     pub fn kill(&self, name: &str, signal: &str) -> Result<()> {
@@ -48,7 +50,17 @@ impl Engine {
                 container.id
             )));
         }
+        let own = crate::start::stop_signal(&container)?;
+        // Docker's rule: a signal that is meant to end it tells its restart policy to leave it alone.
+        let ends = number == SIGKILL || number == own || container.details.config.stop_signal.is_empty();
+        if ends {
+            self.note(container.id, |status| status.stopping = true)?;
+        }
+        self.ensure_shim(&container)?;
         self.signal(&container, number)?;
+        if ends && container.details.status.paused {
+            self.thaw(&container)?;
+        }
         self.emit_container(&container, "kill", &[("signal", &number.to_string())]);
         Ok(())
     }

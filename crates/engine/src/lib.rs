@@ -6,6 +6,7 @@
 //! and the shim's socket, `mounts/ID/` the cloned sources of mounts.
 #![forbid(unsafe_code)]
 
+mod adopt;
 mod attach;
 pub mod config;
 mod confine;
@@ -15,6 +16,7 @@ mod error;
 mod events;
 mod exec;
 mod files;
+mod health;
 mod images;
 pub mod inspect;
 mod kill;
@@ -22,10 +24,12 @@ mod limits;
 mod list;
 mod logs;
 mod open;
+mod pause;
 mod pull;
 mod reap;
 mod remove;
 mod request;
+mod restart;
 mod scrub;
 mod start;
 mod stop;
@@ -50,7 +54,7 @@ pub use orlop_images::{DamagedImage, Finding, KeptLayer, Scrubbed, Why};
 pub use orlop_images::{LayerEvent, Loaded, Progress, PullEvent, PullRequest, Pulled, Source};
 pub use orlop_runtime::attach::DETACH_KEYS;
 pub use orlop_runtime::log::Stream;
-pub use orlop_runtime::shim::main as shim_main;
+pub use orlop_runtime::shim::{HealthState, HealthStatus, adopt_main as shim_adopt_main, main as shim_main};
 pub use orlop_state::events::Event;
 pub use orlop_state::rows::trash::TrashContent;
 pub use orlop_volumes::{CreateVolume, Volume};

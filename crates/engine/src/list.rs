@@ -67,7 +67,7 @@ impl Engine {
         let names = self.image_names()?;
         let chosen: Vec<&Container> = all
             .iter()
-            .filter(|container| show_all || self.is_running(container))
+            .filter(|container| show_all || container.details.status.restarting.is_some() || self.is_running(container))
             .filter(|container| matcher.matches(self, container))
             .take(request.last.unwrap_or(usize::MAX))
             .collect();

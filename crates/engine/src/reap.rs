@@ -5,12 +5,9 @@
 use crate::container::Phase;
 use crate::{Container, Engine, Error, Result};
 use orlop_model::{Id, Timestamp};
-use orlop_runtime::shim::ExitRecord;
+use orlop_runtime::shim::{ExitRecord, HealthState, HealthStatus, UNKNOWN_EXIT};
 use orlop_sys::lock::FileLock;
 use std::time::Duration;
-
-/// The exit code of a container whose end nobody saw.
-const UNKNOWN_EXIT: i32 = 255;
 
 /// How long a living shim may take to write down the end that it saw.
 const SHIM_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,8 +60,16 @@ impl Engine {
             // The shim was killed: what it would have cleaned up is still there.
             self.delete_from_runtime(container)?;
         }
+        let health = match &record {
+            Some(record) => record.health.clone(),
+            None => HealthState::read(&self.bundle(container.id)),
+        };
         self.tear_down(container)?;
+        let policy = container.details.host.options.restart;
         let status = &mut container.details.status;
+        // Docker's way: what doesn't run isn't healthy.
+        status.health = health.map(|health| HealthState { status: HealthStatus::Unhealthy, ..health });
+        status.paused = false;
         status.phase = Phase::Exited;
         status.pid = 0;
         match record {
@@ -72,6 +77,9 @@ impl Engine {
                 status.exit_code = record.code;
                 status.finished = Some(record.finished_at);
                 status.oom_killed = record.oom_killed;
+                if record.unknown {
+                    status.error = "exit code unknown: its shim was killed".to_owned();
+                }
             }
             None => {
                 status.exit_code = UNKNOWN_EXIT;
@@ -83,18 +91,26 @@ impl Engine {
                 };
             }
         }
+        if !foreign_boot {
+            crate::restart::plan(policy, status);
+        }
+        let restarts = status.restarting.is_some();
         let (code, stopping) = (status.exit_code.to_string(), status.stopping);
-        if container.details.host.auto_remove {
+        if container.details.host.auto_remove && !container.details.status.kept {
             // It goes at once, so nobody needs to read of its end; killed half-way, it is reaped again.
             self.emit_end(container, &code, stopping);
             return self.delete_auto_removed(container);
         }
         self.update(container, |_| {})?;
         self.emit_end(container, &code, stopping);
-        Ok(())
+        // When it can't be called, the next tend does.
+        if restarts { self.restart_in_background(container.id) } else { Ok(()) }
     }
 
     fn emit_end(&self, container: &Container, code: &str, stopping: bool) {
+        if container.details.status.oom_killed {
+            self.emit_container(container, "oom", &[]);
+        }
         self.emit_container(container, "die", &[("exitCode", code)]);
         if stopping {
             self.emit_container(container, "stop", &[]);

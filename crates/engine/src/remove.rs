@@ -8,6 +8,7 @@ use crate::create::anonymous_volumes;
 use crate::open::remove_directory;
 use crate::{Container, Engine, Error, Result};
 use orlop_model::filter::Filters;
+use orlop_model::options::RestartName;
 use orlop_model::{ContainerName, Id, Timestamp, VolumeName};
 use orlop_state::TrashRow;
 use orlop_state::rows::trash::TrashContent;
@@ -30,8 +31,27 @@ impl Engine {
                 "cannot remove container \"/{name}\": container is running: stop the container before removing or force remove"
             ))
         };
+        if found.details.status.restarting.is_some() && !request.force {
+            return Err(Error::Conflict(format!(
+                "cannot remove container \"/{}\": container is restarting: stop the container before removing or force remove",
+                found.name
+            )));
+        }
+        if found.details.status.phase == Phase::Running && found.details.status.paused && !request.force {
+            return Err(Error::Conflict(format!(
+                "cannot remove container \"/{}\": container is paused and must be unpaused first",
+                found.name
+            )));
+        }
         if found.details.status.phase == Phase::Running && !request.force {
             return Err(running(&found.name));
+        }
+        // Forced, its policy has no say any more.
+        if request.force && found.details.host.options.restart.name != RestartName::No {
+            self.note(found.id, |status| {
+                status.stopping = true;
+                status.restarting = None;
+            })?;
         }
         self.leave_to_its_namespace(&found)?;
         let lock = self.state.lock("container", &found.id.hex())?;

@@ -53,12 +53,23 @@ impl Engine {
                 Err(Error::Conflict("container is marked for removal and cannot be started".to_owned()))
             }
             Phase::Creating | Phase::Created | Phase::Starting | Phase::Exited => {
-                self.update(&mut container, |container| container.details.status.phase = Phase::Starting)?;
+                self.update(&mut container, |container| {
+                    let status = &mut container.details.status;
+                    status.phase = Phase::Starting;
+                    (status.restarting, status.restart_count, status.backoff) = (None, 0, 0);
+                })?;
                 let connection = self.start_locked(&mut container, session)?;
                 self.emit_container(&container, "start", &[]);
                 Ok(Foreground { created, connection })
             }
         }
+    }
+
+    /// As its restart policy wants. The caller holds the container's lock, and its row says Starting.
+    pub(crate) fn start_again(&self, container: &mut Container) -> Result<()> {
+        self.start_locked(container, None)?;
+        self.emit_container(container, "start", &[]);
+        Ok(())
     }
 
     /// The caller holds the container's lock, and its row says Creating or Starting.
@@ -85,6 +96,7 @@ impl Engine {
                         _ => 128,
                     };
                     status.error = error.to_string();
+                    status.restarting = None;
                 });
                 Err(error)
             }
@@ -106,6 +118,10 @@ impl Engine {
             status.error = String::new();
             status.oom_killed = false;
             status.stopping = false;
+            status.shutdown = false;
+            status.paused = false;
+            status.restarting = None;
+            status.health = None;
         })
     }
 
@@ -183,6 +199,7 @@ impl Engine {
                 }),
                 exit_record,
                 durable: !container.details.host.auto_remove,
+                health: crate::health::config(self, container, &self.first_process(container, &user, Vec::new())?),
                 reap: self.internal(&["reap", &id.hex()]),
             },
             shim_command: self.internal(&["shim"]),

@@ -2,8 +2,7 @@
 
 use crate::container::Phase;
 use crate::start::stop_signal;
-use crate::{Container, Engine, Result};
-use orlop_model::Id;
+use crate::{Container, Engine, Error, Result};
 use std::time::Duration;
 
 /// Docker's, when neither the container nor the flag says another.
@@ -20,37 +19,85 @@ impl Engine {
     pub fn stop(&self, name: &str, timeout: Option<i64>, signal: Option<&str>) -> Result<()> {
         let signal = signal.map(crate::kill::signal_number).transpose()?;
         let container = self.container(name)?;
+        if container.details.status.restarting.is_some() {
+            self.note(container.id, |status| {
+                status.stopping = true;
+                status.restarting = None;
+            })?;
+            self.emit_container(&container, "stop", &[]);
+            return Ok(());
+        }
         if container.details.status.phase != Phase::Running {
             return Ok(());
         }
-        self.note_stopping(container.id)?;
+        self.note(container.id, |status| status.stopping = true)?;
+        self.ensure_shim(&container)?;
         // The shim puts it into the exit record; without a shim there is nobody to tell.
         let _ = orlop_runtime::attach::stopping(&self.bundle(container.id));
+        self.end(&container, timeout, signal)
+    }
+
+    /// Stops every running container at once, each with its own signal and time-out, because the machine goes down: the
+    /// next boot starts those that their restart policies want. Returns who couldn't be stopped and why.
+    pub fn stop_all(&self) -> Result<Vec<(String, Error)>> {
+        let running = |container: &Container| {
+            container.details.status.phase == Phase::Running || container.details.status.restarting.is_some()
+        };
+        let containers: Vec<Container> = self.containers()?.into_iter().filter(running).collect();
+        let stop = |container: &Container| -> Result<()> {
+            // An open database is one thread's.
+            let engine = Self::open(self.roots.clone(), self.config.clone(), self.command.clone())?;
+            engine.note(container.id, |status| {
+                status.shutdown = true;
+                status.restarting = None;
+            })?;
+            match container.details.status.phase {
+                Phase::Running => engine.end(container, None, None),
+                _ => Ok(()),
+            }
+        };
+        let stop = &stop;
+        let failed = std::thread::scope(|scope| {
+            let ends: Vec<_> =
+                containers.iter().map(|container| (container, scope.spawn(move || stop(container)))).collect();
+            let outcome = |(container, end): (&Container, std::thread::ScopedJoinHandle<'_, Result<()>>)| {
+                let error = match end.join() {
+                    Ok(Ok(())) => return None,
+                    Ok(Err(error)) => error,
+                    Err(_) => Error::Invalid("stopping it failed on a broken invariant".to_owned()),
+                };
+                Some((container.name.to_string(), error))
+            };
+            ends.into_iter().filter_map(outcome).collect()
+        });
+        Ok(failed)
+    }
+
+    fn end(&self, container: &Container, timeout: Option<i64>, signal: Option<i32>) -> Result<()> {
         let signal = match signal {
             Some(signal) => signal,
-            None => stop_signal(&container)?,
+            None => stop_signal(container)?,
         };
         let timeout = timeout.or(container.details.config.stop_timeout).unwrap_or(DEFAULT_TIMEOUT);
         let timeout = u64::try_from(timeout).ok().map(Duration::from_secs);
-        self.signal(&container, signal)?;
-        self.emit_container(&container, "kill", &[("signal", &signal.to_string())]);
-        if !self.wait_for_end(&container, timeout)? {
-            self.kill_hard(&container)?;
+        self.signal(container, signal)?;
+        if container.details.status.paused {
+            self.thaw(container)?;
+        }
+        self.emit_container(container, "kill", &[("signal", &signal.to_string())]);
+        if !self.wait_for_end(container, timeout)? {
+            self.kill_hard(container)?;
         }
         self.reap(container.id)
-    }
-
-    fn note_stopping(&self, id: Id) -> Result<()> {
-        let _lock = self.state.lock("container", &id.hex())?;
-        match self.row(id)? {
-            Some(mut container) => self.update(&mut container, |container| container.details.status.stopping = true),
-            None => Ok(()),
-        }
     }
 
     /// SIGKILL, and waits until it has worked.
     pub(crate) fn kill_hard(&self, container: &Container) -> Result<()> {
         self.signal(container, rustix::process::Signal::KILL.as_raw())?;
+        if container.details.status.paused {
+            // With cgroup v1 nothing dies while it is frozen.
+            self.thaw(container)?;
+        }
         if self.wait_for_end(container, Some(KILL_TIMEOUT))? {
             return Ok(());
         }

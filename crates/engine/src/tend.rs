@@ -5,10 +5,8 @@ use crate::container::Phase;
 use crate::open::remove_file;
 use crate::{Container, Engine, Error, Result};
 use orlop_model::Id;
-use orlop_runtime::oci::{OciRuntime, SYSTEM_PATH};
+use orlop_runtime::oci::OciRuntime;
 use orlop_sys::durable;
-use orlop_sys::process::{Spawn, Ties};
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 /// Bytes kept back for a full disk.
@@ -20,7 +18,7 @@ const TEND_AT_MOST_EVERY: Duration = Duration::from_secs(2);
 impl Engine {
     /// Everything that `tend` does.
     pub fn tend(&self) -> Result<()> {
-        let settled = self.settle();
+        let settled = self.settle().and(self.keep_running());
         self.expire_trash()?;
         self.state.restore_headroom()?;
         self.restore_reserve()?;
@@ -33,6 +31,16 @@ impl Engine {
         let containers = self.settle_containers();
         let volumes = orlop_volumes::recover(&self.state).map(drop).map_err(Error::from);
         containers.and(volumes).and(self.settle_images())
+    }
+
+    /// Gives containers that have lost their shim another, and takes up planned starts that nobody waits for any more.
+    fn keep_running(&self) -> Result<()> {
+        let mut first = Ok(());
+        let containers = self.state.read(|tx| tx.table::<Container>().list())?;
+        for container in containers.iter().filter(|container| self.is_running(container)) {
+            first = first.and(self.ensure_shim(container));
+        }
+        first.and(self.take_up_restarts(&containers))
     }
 
     fn settle_images(&self) -> Result<()> {
@@ -60,19 +68,7 @@ impl Engine {
             return Ok(());
         }
         durable::write_file_volatile(&mark, b"", 0o600)?;
-        let null = std::fs::File::options().read(true).write(true).open("/dev/null");
-        let null = null.map_err(Error::io("open", "/dev/null"))?;
-        let args: Vec<String> = self.command.iter().cloned().chain(["system", "tend"].map(str::to_owned)).collect();
-        let Some(program) = args.first().map(std::path::PathBuf::from) else { return Ok(()) };
-        let spawned = orlop_sys::process::spawn(&Spawn {
-            program: program.clone(),
-            args,
-            env: vec![format!("PATH={SYSTEM_PATH}")],
-            cwd: Some("/".into()),
-            fds: vec![null.as_fd(); 3],
-            ties: Ties::None,
-        });
-        spawned.map(drop).map_err(Error::io("start", program))
+        self.spawn_detached(self.command.iter().cloned().chain(["system", "tend"].map(str::to_owned)).collect())
     }
 
     /// Gives the reserve up when a database on a copying file system couldn't commit without.
@@ -164,6 +160,7 @@ impl Engine {
                 self.update(&mut container, |container| {
                     let status = &mut container.details.status;
                     status.phase = if status.started.is_some() { Phase::Exited } else { Phase::Created };
+                    status.restarting = None;
                     status.error = "the command that started it was killed".to_owned();
                 })?;
             }

@@ -11,6 +11,7 @@ impl Engine {
         if container.details.status.phase != Phase::Running {
             return Ok(container.details.status.exit_code);
         }
+        self.ensure_shim(&container)?;
         // The record is read before somebody's reap removes a `--rm` container with it, so the shim is asked first.
         let told = orlop_runtime::attach::wait(&self.bundle(container.id), None);
         if let Ok(Some(code)) = told {

@@ -54,7 +54,14 @@ impl Stored {
 
 /// A new layer in the state of being created under a lease. Its directory is made only after this is committed.
 pub fn reserve(tx: &WriteTx<'_>, lease: Id, diff_id: Digest) -> Result<LayerRow> {
-    let row = LayerRow { id: Id::random(), diff_id, chain: None, size: 0, phase: LayerPhase::Creating(lease), damaged: false };
+    let row = LayerRow {
+        id: Id::random(),
+        diff_id,
+        chain: None,
+        size: 0,
+        phase: LayerPhase::Creating(lease),
+        damaged: false,
+    };
     tx.layers().insert(&row)?;
     Ok(row)
 }
@@ -73,13 +80,8 @@ pub fn commit_ready(tx: &WriteTx<'_>, id: Id, chain: Option<Digest>, size: u64) 
 /// ([`replacements`]): what is mounted is never changed.
 fn take_the_place_of_damaged(tx: &WriteTx<'_>, whole: &LayerRow) -> Result<()> {
     let is_same = |row: &LayerRow| row.diff_id == whole.diff_id && row.chain == whole.chain;
-    let damaged: HashSet<Id> = tx
-        .layers()
-        .list()?
-        .into_iter()
-        .filter(|row| row.damaged && is_same(row))
-        .map(|row| row.id)
-        .collect();
+    let damaged: HashSet<Id> =
+        tx.layers().list()?.into_iter().filter(|row| row.damaged && is_same(row)).map(|row| row.id).collect();
     if damaged.is_empty() {
         return Ok(());
     }

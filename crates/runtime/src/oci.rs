@@ -24,6 +24,12 @@ pub trait OciRuntime {
     fn kill(&self, id: &str, signal: i32) -> Result<(), Error>;
     /// Forgets an ended container and removes its cgroups; `force` kills what still runs and accepts an unknown one.
     fn delete(&self, id: &str, force: bool) -> Result<(), Error>;
+    /// Freezes every process of a container.
+    fn pause(&self, id: &str) -> Result<(), Error>;
+    /// Lets them go on.
+    fn resume(&self, id: &str) -> Result<(), Error>;
+    /// The process ids of a container, as this process sees them.
+    fn processes(&self, id: &str) -> Result<Vec<u32>, Error>;
     /// What the runtime knows of a container; none when it knows nothing.
     fn state(&self, id: &str) -> Result<Option<OciState>, Error>;
     /// Where the runtime keeps a container's state, for those whose format we read ourselves.
@@ -134,6 +140,21 @@ impl OciRuntime for Runc {
     fn delete(&self, id: &str, force: bool) -> Result<(), Error> {
         let verb: &[&str] = if force { &["delete", "--force", id] } else { &["delete", id] };
         self.short_call(id, verb).map(drop)
+    }
+
+    fn pause(&self, id: &str) -> Result<(), Error> {
+        self.short_call(id, &["pause", id]).map(drop)
+    }
+
+    fn resume(&self, id: &str) -> Result<(), Error> {
+        self.short_call(id, &["resume", id]).map(drop)
+    }
+
+    fn processes(&self, id: &str) -> Result<Vec<u32>, Error> {
+        let text = self.short_call(id, &["ps", "--format", "json", id])?;
+        // runc writes null for none.
+        let ids: Result<Option<Vec<u32>>, _> = serde_json::from_str(&text);
+        ids.map(Option::unwrap_or_default).map_err(|error| Error::Runtime(format!("{} ps: {error}", self.binary)))
     }
 
     fn state(&self, id: &str) -> Result<Option<OciState>, Error> {

@@ -158,6 +158,22 @@ pub struct StopArgs {
     pub containers: Vec<String>,
 }
 
+/// `attach`.
+#[derive(Args, Debug)]
+pub struct AttachArgs {
+    /// Override the key sequence for detaching a container
+    #[arg(long, value_name = "string")]
+    pub detach_keys: Option<String>,
+    /// Do not attach STDIN
+    #[arg(long)]
+    pub no_stdin: bool,
+    /// Proxy all received signals to the process
+    #[arg(long, default_value = "true", action = clap::ArgAction::Set, value_name = "bool")]
+    pub sig_proxy: bool,
+    /// Name or id
+    pub container: Vec<String>,
+}
+
 /// `kill`.
 #[derive(Args, Debug)]
 pub struct KillArgs {

@@ -27,10 +27,8 @@ const MISSING: &[Missing] = &[
     Missing {
         verbs: &["run", "create"],
         reason: Reason::Later,
-        flags: "--disable-content-trust; --health-cmd; --health-interval; --health-retries; --health-start-interval; \
-            --health-start-period; --health-timeout; --ip; --ip6; --link-local-ip; --log-driver; --log-opt; \
-            --mac-address; --net-alias; --network-alias; --no-healthcheck; --restart; \
-            --use-api-socket",
+        flags: "--disable-content-trust; --ip; --ip6; --link-local-ip; --log-driver; --log-opt; \
+            --mac-address; --net-alias; --network-alias; --use-api-socket",
     },
     Missing {
         verbs: &["run", "create"],

@@ -336,13 +336,7 @@ mod tests {
 
     #[test]
     fn what_docker_has_and_we_have_not_is_refused_by_name() {
-        for (line, names) in [
-            (&["--restart", "always", "x"][..], "--restart"),
-            (&["--restart=always", "x"], "--restart"),
-            (&["--rm", "--no-healthcheck", "x"], "--no-healthcheck"),
-            (&["--ip", "1.2.3.4", "x"], "--ip"),
-            (&["-it", "--ip=1.2.3.4", "x"], "--ip"),
-        ] {
+        for (line, names) in [(&["--ip", "1.2.3.4", "x"][..], "--ip"), (&["-it", "--ip=1.2.3.4", "x"], "--ip")] {
             let expected = Refusal::Missing(format!("{names} comes with a later version"));
             assert_eq!(read::<RunArgs>(line).err(), Some(expected), "{line:?}");
         }

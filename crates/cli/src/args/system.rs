@@ -84,9 +84,20 @@ pub struct FormatArgs {
     pub arguments: Vec<String>,
 }
 
+/// `system stop-all`.
+#[derive(Args, Debug)]
+pub struct StopAllArgs {
+    /// None
+    #[arg(hide = true)]
+    pub arguments: Vec<String>,
+}
+
 /// `system tend`.
 #[derive(Args, Debug)]
 pub struct TendArgs {
+    /// After a boot: start the containers that their restart policies want
+    #[arg(long)]
+    pub boot: bool,
     /// None
     #[arg(hide = true)]
     pub arguments: Vec<String>,

@@ -12,7 +12,7 @@ use crate::output::print::{emphasised, note, out};
 use crate::output::prompt::confirmed;
 use orlop_engine::container::Phase;
 use orlop_engine::{
-    ContainerSummary, Created, Engine, ExecRequest, Foreground, ListRequest, LogRequest, RemoveRequest,
+    ContainerSummary, Created, Engine, ExecRequest, Foreground, HealthStatus, ListRequest, LogRequest, RemoveRequest,
 };
 use orlop_model::filter::{self, Filters, parse_moment};
 use orlop_model::size::{human_duration, human_short};
@@ -212,6 +212,51 @@ pub fn stop(door: &Door, args: args::StopArgs) -> Outcome {
         engine.stop(name, args.timeout, args.signal.as_deref())?;
         Ok(out(&format!("{name}\n"))?)
     })
+}
+
+/// `restart`
+pub fn restart(door: &Door, args: args::StopArgs) -> Outcome {
+    let engine = door.engine()?;
+    each_name(&args.containers, |name| {
+        engine.restart(name, args.timeout, args.signal.as_deref())?;
+        Ok(out(&format!("{name}\n"))?)
+    })
+}
+
+/// `pause`
+pub fn pause(door: &Door, args: args::NamesArgs) -> Outcome {
+    let engine = door.engine()?;
+    each_name(&args.names, |name| {
+        engine.pause(name)?;
+        Ok(out(&format!("{name}\n"))?)
+    })
+}
+
+/// `unpause`
+pub fn unpause(door: &Door, args: args::NamesArgs) -> Outcome {
+    let engine = door.engine()?;
+    each_name(&args.names, |name| {
+        engine.unpause(name)?;
+        Ok(out(&format!("{name}\n"))?)
+    })
+}
+
+/// `attach`
+pub fn attach(door: &Door, args: args::AttachArgs) -> Outcome {
+    let engine = door.engine()?;
+    let name = &args.container[0];
+    let container = engine.container(name)?;
+    let config = &container.details.config;
+    let options = session_options(&Streams {
+        attach: [config.open_stdin && !args.no_stdin, true, true],
+        tty: config.tty,
+        sig_proxy: args.sig_proxy,
+        detach_keys: args.detach_keys.as_deref(),
+    })?;
+    let connection = engine.attach(name, &options)?;
+    let code = exit_code(engine.session(connection, &options)?)?;
+    engine.reap(container.id)?;
+    Ok(code)
 }
 
 /// `kill`
@@ -429,7 +474,15 @@ fn status(engine: &Engine, summary: &ContainerSummary) -> String {
     let status = &summary.container.details.status;
     let since = |time: Option<Timestamp>| human_duration(time.map(Timestamp::elapsed).unwrap_or_default());
     match state(engine, summary) {
-        "running" => format!("Up {}", since(status.started)),
+        "running" => {
+            let health = engine.health(&summary.container).map(|health| match health.status {
+                HealthStatus::Starting => " (health: starting)".to_owned(),
+                status => format!(" ({})", status.word()),
+            });
+            format!("Up {}{}", since(status.started), health.unwrap_or_default())
+        }
+        "paused" => format!("Up {} (Paused)", since(status.started)),
+        "restarting" => format!("Restarting ({}) {} ago", status.exit_code, since(status.finished)),
         "exited" => format!("Exited ({}) {} ago", status.exit_code, since(status.finished)),
         "removing" => "Removal In Progress".to_owned(),
         _ => "Created".to_owned(),

@@ -9,6 +9,25 @@ pub fn shim(directory: &Path) -> u8 {
     orlop_engine::shim_main(directory)
 }
 
+/// `internal adopt DIR`: the shim of a container that has lost its first one. It opens no engine.
+pub fn adopt(directory: &Path) -> u8 {
+    orlop_engine::shim_adopt_main(directory)
+}
+
+/// `internal restart ID`: called by who has reaped a container that its policy starts again.
+pub fn restart(door: &Door, id: &str) -> Outcome {
+    let id = id.parse().map_err(|error| Failure::invalid(format!("{error}")))?;
+    door.local_engine()?.restart_when_due(id)?;
+    Ok(0)
+}
+
+/// `internal health ID STATUS`: called by the shim when the health of its container has changed.
+pub fn health(door: &Door, id: &str, status: &str) -> Outcome {
+    let id = id.parse().map_err(|error| Failure::invalid(format!("{error}")))?;
+    door.local_engine()?.health_changed(id, status)?;
+    Ok(0)
+}
+
 /// `internal reap ID`: called by the shim when its container has ended.
 pub fn reap(door: &Door, id: &str) -> Outcome {
     let id = id.parse().map_err(|error| Failure::invalid(format!("{error}")))?;

@@ -8,7 +8,7 @@ use crate::args::system as args;
 use crate::door::Door;
 use crate::failure::{Failure, Outcome};
 use crate::output::list::{Format, Listing, Row, row_value};
-use crate::output::print::out;
+use crate::output::print::{note, out};
 use crate::output::prompt::confirmed;
 use crate::output::template::{Mode, Object, Shape, Template, Value};
 use orlop_engine::{ContainerSummary, DiskUsage, Engine, Event, EventQuery, Info};
@@ -247,9 +247,26 @@ fn prune_warning(args: &args::PruneArgs) -> String {
 }
 
 /// `system tend`
-pub fn tend(door: &Door, _: args::TendArgs) -> Outcome {
-    door.local_engine()?.tend()?;
-    Ok(0)
+pub fn tend(door: &Door, args: args::TendArgs) -> Outcome {
+    let engine = door.local_engine()?;
+    let tended = engine.tend();
+    // One object that can't be settled keeps no container from starting.
+    let failed = if args.boot { engine.start_at_boot()? } else { Vec::new() };
+    tended?;
+    Ok(told(&failed))
+}
+
+/// `system stop-all`
+pub fn stop_all(door: &Door, _: args::StopAllArgs) -> Outcome {
+    Ok(told(&door.local_engine()?.stop_all()?))
+}
+
+/// Names what failed; gives the exit code.
+fn told(failed: &[(String, orlop_engine::Error)]) -> u8 {
+    for (name, error) in failed {
+        note(&format!("Error: {name}: {error}"));
+    }
+    u8::from(!failed.is_empty())
 }
 
 /// `events`

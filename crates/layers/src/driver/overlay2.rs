@@ -249,6 +249,15 @@ impl Driver for Overlay2 {
     }
 
     fn mount_transient(&self, id: Id) -> Result<PathBuf> {
+        // An earlier mount of this boot has left the kernel's mark that nothing was synced. Everything of it is in memory
+        // still; after another boot such a layer is never mounted again.
+        let mark = self.directory(id).join("work/work/incompat");
+        match std::fs::remove_dir_all(&mark) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("remove", &mark, error));
+            }
+            _ => {}
+        }
         let volatile = [&OPTIONS[..], &[("volatile", "")]].concat();
         // Kernels before 5.10 don't know the option.
         self.mount_with(id, &volatile).or_else(|_| self.mount(id))

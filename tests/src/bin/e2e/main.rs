@@ -10,6 +10,7 @@ mod bad_input;
 mod crowd;
 mod flags;
 mod kill;
+mod life;
 mod locks;
 mod pages;
 mod postgres;
@@ -63,6 +64,7 @@ fn run() -> Outcome<bool> {
         crowd::cases(),
         flags::cases(),
         kill::cases(),
+        life::cases(),
         postgres::cases(),
         pull::cases(),
         scrub::cases(),

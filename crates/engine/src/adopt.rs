@@ -1,0 +1,35 @@
+//! A new shim for a container whose own was killed.
+
+use crate::container::Phase;
+use crate::{Container, Engine, Result};
+use orlop_runtime::attach::Connection;
+
+impl Engine {
+    /// Gives a running container a shim again when it has lost its own. Whoever needs one calls this first.
+    pub(crate) fn ensure_shim(&self, container: &Container) -> Result<()> {
+        if container.details.status.phase != Phase::Running || self.has_shim(container) {
+            return Ok(());
+        }
+        let _lock = self.state.lock("container", &container.id.hex())?;
+        match self.row(container.id)? {
+            Some(container) if container.details.status.phase == Phase::Running => self.adopt_locked(&container),
+            _ => Ok(()),
+        }
+    }
+
+    fn has_shim(&self, container: &Container) -> bool {
+        Connection::connect(&self.bundle(container.id)).is_ok()
+    }
+
+    /// The caller holds the container's lock, and its row says Running.
+    pub(crate) fn adopt_locked(&self, container: &Container) -> Result<()> {
+        if self.has_shim(container) || !self.is_alive(container) {
+            return Ok(());
+        }
+        match orlop_runtime::launch::adopt(&self.bundle(container.id), self.internal(&["adopt"])) {
+            // It has ended at this very moment, and is reaped as any other.
+            Err(orlop_runtime::Error::NotRunning(_)) => Ok(()),
+            adopted => Ok(adopted?),
+        }
+    }
+}
