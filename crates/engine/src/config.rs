@@ -1,15 +1,18 @@
 //! `/etc/orlop/config.toml`: every setting, its default, and nothing else.
 
+#[cfg(test)]
+mod page;
+
 use crate::{Error, Result};
 use orlop_images::registry::{self, HostSettings};
 use orlop_layers::DriverKind;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The settings. A key that isn't here is an error, so that a misspelt one never passes for the default.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
     /// `[storage]`
@@ -29,7 +32,7 @@ pub struct Config {
 }
 
 /// `[images]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Images {
     /// Layers that a pull fetches at the same time.
@@ -52,7 +55,7 @@ impl Default for Images {
 }
 
 /// `[registry."HOST"]`
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Registry {
     /// URLs that are asked before the registry itself, in this order. They get no credentials of it.
@@ -64,7 +67,7 @@ pub struct Registry {
 }
 
 /// `[trash]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Trash {
     /// Days that removed volumes and writable layers can be brought back.
@@ -78,7 +81,7 @@ impl Default for Trash {
 }
 
 /// `[storage]`
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Storage {
     /// `overlay2` or `vfs`; by default the first of them that works on the data root's file system.
@@ -86,7 +89,7 @@ pub struct Storage {
 }
 
 /// `[runtime]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Runtime {
     /// The OCI runtime: a name that is looked up in PATH, or a path.
@@ -100,7 +103,7 @@ impl Default for Runtime {
 }
 
 /// `[log]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Log {
     /// Bytes after which a container's log goes on in a new file.

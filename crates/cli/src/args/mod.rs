@@ -8,6 +8,8 @@ pub mod help;
 pub mod image;
 mod later;
 pub mod options;
+#[cfg(test)]
+mod page;
 pub mod shared;
 pub mod system;
 pub mod volume;
