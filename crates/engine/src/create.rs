@@ -38,6 +38,7 @@ impl Engine {
     /// Everything up to a container that nobody has been told of.
     pub(crate) fn reserve(&self, request: &CreateRequest) -> Result<Reserved> {
         orlop_model::mount::check_duplicates(&all_specs(request)).map_err(orlop_mounts::Error::from)?;
+        crate::logging::check(&request.options.log)?;
         request.options.check(&request.network.name(), request.hostname.as_deref())?;
         let (request, told) = &self.fitted(request)?;
         for attempt in 0.. {

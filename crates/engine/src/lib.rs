@@ -22,6 +22,7 @@ pub mod inspect;
 mod kill;
 mod limits;
 mod list;
+mod logging;
 mod logs;
 mod open;
 mod pause;

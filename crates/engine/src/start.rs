@@ -8,7 +8,7 @@ use crate::{Container, CreateRequest, Created, Engine, Error, Result, files, use
 use orlop_model::{ErrorKind, Kind};
 use orlop_mounts::{AppliedKind, AppliedMount, Place};
 use orlop_runtime::attach::{Connection, SessionOptions};
-use orlop_runtime::shim::{LogConfig, ShimConfig};
+use orlop_runtime::shim::ShimConfig;
 use orlop_runtime::spec::{ProcessInput, SpecInput, SpecMount};
 use orlop_runtime::{LaunchRequest, Launched};
 use std::os::fd::AsFd;
@@ -192,11 +192,7 @@ impl Engine {
                 terminal: container.details.config.tty,
                 open_stdin: container.details.config.open_stdin,
                 stdin_once: container.details.config.stdin_once,
-                log: Some(LogConfig {
-                    path: self.log_path(id),
-                    max_size: self.config.log.max_size,
-                    max_files: self.config.log.max_files,
-                }),
+                log: crate::logging::config(self, container)?,
                 exit_record,
                 durable: !container.details.host.auto_remove,
                 health: crate::health::config(self, container, &self.first_process(container, &user, Vec::new())?),

@@ -27,7 +27,7 @@ const MISSING: &[Missing] = &[
     Missing {
         verbs: &["run", "create"],
         reason: Reason::Later,
-        flags: "--disable-content-trust; --ip; --ip6; --link-local-ip; --log-driver; --log-opt; \
+        flags: "--disable-content-trust; --ip; --ip6; --link-local-ip; \
             --mac-address; --net-alias; --network-alias; --use-api-socket",
     },
     Missing {

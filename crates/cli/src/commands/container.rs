@@ -354,10 +354,9 @@ pub fn logs(door: &Door, args: args::LogsArgs) -> Outcome {
     let engine = door.engine()?;
     let mut failure = None;
     let (mut stdout, mut stderr) = (std::io::stdout().lock(), std::io::stderr().lock());
-    // Details are what `--log-opt` adds to each line, which is nothing; Docker's space before the line is left.
-    let details = if args.details { " " } else { "" };
     engine.logs(&args.container[0], &query, &mut |entry| {
         let time = if args.timestamps { format!("{} ", entry.time) } else { String::new() };
+        let details = if args.details { entry.details() + " " } else { String::new() };
         let line = [time.as_bytes(), details.as_bytes(), entry.text.as_bytes()].concat();
         let written = match entry.stream {
             orlop_engine::Stream::Stdout => {

@@ -12,6 +12,7 @@ pub use writer::LogWriter;
 use crate::Error;
 use orlop_model::Timestamp;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::ops::ControlFlow;
@@ -46,9 +47,18 @@ pub struct LogEntry {
     pub stream: Stream,
     /// The text, with its newline where it had one.
     pub text: String,
+    /// What `--log-opt labels`, `env` and `tag` added.
+    pub attrs: BTreeMap<String, String>,
 }
 
 impl LogEntry {
+    /// What `logs --details` shows before the text: `NAME=value,NAME=value`.
+    pub fn details(&self) -> String {
+        let encoded = |text: &str| text.replace('%', "%25").replace(',', "%2C").replace('=', "%3D");
+        let each = self.attrs.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
+        each.collect::<Vec<_>>().join(",")
+    }
+
     /// The line as `docker logs` shows it, with its time in front when asked for (`-t`).
     pub fn to_text(&self, timestamps: bool) -> String {
         if timestamps { format!("{} {}", self.time, self.text) } else { self.text.clone() }
@@ -210,10 +220,12 @@ fn parse(line: &[u8]) -> Option<LogEntry> {
         log: String,
         stream: String,
         time: Timestamp,
+        #[serde(default)]
+        attrs: BTreeMap<String, String>,
     }
     let line: Line = serde_json::from_slice(line).ok()?;
     let stream = if line.stream == "stderr" { Stream::Stderr } else { Stream::Stdout };
-    Some(LogEntry { time: line.time, stream, text: line.log })
+    Some(LogEntry { time: line.time, stream, text: line.log, attrs: line.attrs })
 }
 
 #[cfg(test)]
@@ -235,7 +247,8 @@ mod tests {
     #[test]
     fn tail_and_times_across_files() {
         let dir = tempfile::tempdir().unwrap();
-        let config = LogConfig { path: dir.path().join("c.log"), max_size: 700, max_files: 5 };
+        let config =
+            LogConfig { path: dir.path().join("c.log"), max_size: 700, max_files: 5, attrs: Default::default() };
         let mut log = LogWriter::open(config.clone());
         (0..30).for_each(|number| log.write(Stream::Stdout, format!("{number}\n").as_bytes()));
         write!(File::options().append(true).open(&config.path).unwrap(), "{{\"log\":\"torn").unwrap();
@@ -261,7 +274,8 @@ mod tests {
     fn following_crosses_a_rotation_and_ends() {
         use std::sync::atomic::{AtomicBool, Ordering};
         let dir = tempfile::tempdir().unwrap();
-        let config = LogConfig { path: dir.path().join("c.log"), max_size: 2000, max_files: 5 };
+        let config =
+            LogConfig { path: dir.path().join("c.log"), max_size: 2000, max_files: 5, attrs: Default::default() };
         let done = AtomicBool::new(false);
         let mut log = LogWriter::open(config.clone());
         log.write(Stream::Stdout, b"0\n");

@@ -23,13 +23,20 @@ pub struct LogWriter {
     /// Lines ready to be written in one go.
     batch: Vec<u8>,
     batch_lines: u64,
+    /// What comes after each line's stream: `,"attrs":{…}` or nothing.
+    attrs: String,
     dropped: u64,
 }
 
 impl LogWriter {
     /// Opens the log at its end. If it can't be opened now, it is tried again with each write.
     pub fn open(config: LogConfig) -> Self {
+        let attrs = match config.attrs.is_empty() {
+            true => String::new(),
+            false => format!(",\"attrs\":{}", serde_json::json!(config.attrs)),
+        };
         let mut writer = Self {
+            attrs,
             config,
             file: None,
             size: 0,
@@ -86,13 +93,13 @@ impl LogWriter {
         let before = self.batch.len();
         self.batch.extend_from_slice(b"{\"log\":\"");
         escape(&partial[..length], &mut self.batch);
-        let name = stream.name();
+        let (name, attrs) = (stream.name(), &self.attrs);
         // Writing to a Vec can't fail.
-        let _ = writeln!(self.batch, "\",\"stream\":\"{name}\",\"time\":\"{time}\"}}");
+        let _ = writeln!(self.batch, "\",\"stream\":\"{name}\"{attrs},\"time\":\"{time}\"}}");
         partial.drain(..length);
         self.batch_lines += 1;
         let line = (self.batch.len() - before) as u64;
-        if self.size > 0 && self.size + before as u64 + line > self.config.max_size {
+        if self.size + before as u64 > 0 && self.size + before as u64 + line > self.config.max_size {
             self.rotate_before(before);
         }
     }
@@ -243,7 +250,7 @@ mod tests {
     }
 
     fn writer(dir: &tempfile::TempDir, max_size: u64, max_files: u32) -> (LogConfig, LogWriter) {
-        let config = LogConfig { path: dir.path().join("c-json.log"), max_size, max_files };
+        let config = LogConfig { path: dir.path().join("c-json.log"), max_size, max_files, attrs: Default::default() };
         (config.clone(), LogWriter::open(config))
     }
 
@@ -308,7 +315,12 @@ mod tests {
     #[test]
     fn what_cannot_be_written_is_counted() {
         let dir = tempfile::tempdir().unwrap();
-        let config = LogConfig { path: dir.path().join("missing/c.log"), max_size: 1000, max_files: 2 };
+        let config = LogConfig {
+            path: dir.path().join("missing/c.log"),
+            max_size: 1000,
+            max_files: 2,
+            attrs: Default::default(),
+        };
         let mut log = LogWriter::open(config);
         log.write(Stream::Stdout, b"a\nb\n");
         assert_eq!(log.dropped(), 2);

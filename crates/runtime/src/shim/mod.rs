@@ -28,6 +28,7 @@ use orlop_model::Timestamp;
 use orlop_sys::durable;
 use rustix::io::fcntl_dupfd_cloexec;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::IsTerminal;
 use std::os::unix::fs::FileTypeExt;
@@ -90,12 +91,15 @@ pub struct LogConfig {
     pub max_size: u64,
     /// How many files are kept, at least 1.
     pub max_files: u32,
+    /// Added to each line (`--log-opt labels`, `env`, `tag`).
+    #[serde(default)]
+    pub attrs: BTreeMap<String, String>,
 }
 
 impl LogConfig {
     /// 5 files of 20 MB, so that a log can't fill the disk.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, max_size: 20_000_000, max_files: 5 }
+        Self { path, max_size: 20_000_000, max_files: 5, attrs: BTreeMap::new() }
     }
 }
 

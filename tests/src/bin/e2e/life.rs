@@ -18,6 +18,7 @@ pub fn cases() -> Vec<Case> {
         case("life::boot", boot),
         case("life::stop_all", stop_all),
         case("life::restart", restart),
+        case("life::log_options", log_options),
     ]
 }
 
@@ -197,4 +198,30 @@ fn restart(world: &mut World) -> Outcome {
     world.until("docker events --since 1m --until 0s | grep 'container restart '", SOON)?;
     world.sh("docker stop -t 0 box")?.ok()?;
     contains("gone", &world.sh("docker inspect box")?.fails(1)?, "No such object")
+}
+
+fn log_options(world: &mut World) -> Outcome {
+    world.load(&["busybox"])?;
+    let options = "--log-opt max-size=4k --log-opt max-file=2 --log-opt labels=team --log-opt tag={{.Name}} -l team=db";
+    world.sh(&format!("docker run --name small {options} busybox seq 1000 > /dev/null"))?.ok()?;
+    let files =
+        "cd $DATA/containers/$(docker inspect -f '{{.Id}}' small) && ls *-json.log* | wc -l && cat *-json.log* | wc -c";
+    let seen = world.sh(files)?.ok()?;
+    match seen.split_once('\n').map(|(files, bytes)| (files, bytes.parse::<u64>())) {
+        Some(("2", Ok(4096..=8192))) => {}
+        _ => return Err(format!("files and bytes: {seen}")),
+    }
+    same("details", &world.sh("docker logs --details -n 1 small")?.ok()?, "tag=small,team=db 1000")?;
+    world.sh("docker run --name whole --log-opt max-size=-1 busybox seq 1000 > /dev/null")?.ok()?;
+    same("all", &world.sh("docker logs whole | wc -l")?.ok()?, "1000")?;
+    same("seen", &world.sh("docker run --name silent --log-driver none busybox echo seen")?.ok()?, "seen")?;
+    contains("none", &world.sh("docker logs silent")?.fails(1)?, "does not support reading")?;
+    for (flags, part) in [
+        ("--log-driver foo", "no log driver named 'foo' is registered"),
+        ("--log-driver syslog", "the log driver syslog is not there"),
+        ("--log-opt foo=1", "unknown log opt 'foo' for json-file log driver"),
+    ] {
+        contains(flags, &world.sh(&format!("docker run {flags} busybox true"))?.fails(125)?, part)?;
+    }
+    Ok(())
 }
