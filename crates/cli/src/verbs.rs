@@ -43,7 +43,7 @@ const NOUNS: [(&str, &str); 5] = [
 ];
 
 /// Docker's verbs that come with a later issue; named, so that nobody looks for a typing mistake.
-const LATER: [&str; 41] = [
+const LATER: [&str; 37] = [
     "build",
     "builder",
     "buildx",
@@ -56,10 +56,8 @@ const LATER: [&str; 41] = [
     "container diff",
     "container export",
     "container port",
-    "container rename",
     "container stats",
     "container top",
-    "container update",
     "context",
     "cp",
     "diff",
@@ -74,7 +72,6 @@ const LATER: [&str; 41] = [
     "plugin",
     "port",
     "push",
-    "rename",
     "search",
     "secret",
     "service",
@@ -83,7 +80,6 @@ const LATER: [&str; 41] = [
     "swarm",
     "top",
     "trust",
-    "update",
     "volume update",
 ];
 
@@ -99,7 +95,7 @@ macro_rules! verb {
 }
 
 use Count::{AtLeast, AtMost, Exactly};
-use commands::{container, image, login, pull, scrub, system, volume};
+use commands::{change, container, image, login, pull, scrub, system, volume};
 
 const NONE: Count = AtMost(0);
 
@@ -221,6 +217,7 @@ pub const VERBS: &[Verb] = &[
         container::pause,
         "container pause"
     ),
+    verb!(Short, "rename", "CONTAINER NEW_NAME", Exactly(2), "Rename a container", change::rename, "container rename"),
     verb!(
         Short,
         "restart",
@@ -294,6 +291,15 @@ pub const VERBS: &[Verb] = &[
         "Unpause all processes within one or more containers",
         container::unpause,
         "container unpause"
+    ),
+    verb!(
+        Short,
+        "update",
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        AtLeast(1),
+        "Update configuration of one or more containers",
+        change::update,
+        "container update"
     ),
     verb!(
         Short,

@@ -29,7 +29,7 @@ fn usage_errors_are_dockers() {
         (&["ps", "--foo"], 125, "unknown flag: --foo"),
         (&["--foo", "ps"], 125, "unknown flag: --foo"),
         (&["volume", "--foo"], 125, "unknown flag: --foo"),
-        (&["run", "-m", "1g", "x"], 125, "Error: -m, --memory comes with a later version"),
+        (&["run", "--ip", "10.0.0.1", "x"], 125, "Error: --ip comes with a later version"),
         (&["container", "create", "--restart=always", "x"], 125, "Error: --restart comes with a later version"),
         (&["image", "rm", "--platform", "linux/arm64", "x"], 125, "Error: --platform comes with a later version"),
         (&["--tls", "ps"], 125, "Error: --tls comes with a later version"),

@@ -29,6 +29,7 @@ mod pause;
 mod pull;
 mod reap;
 mod remove;
+mod rename;
 mod request;
 mod restart;
 mod scrub;
@@ -37,6 +38,7 @@ mod stop;
 mod system;
 mod tend;
 mod trash;
+mod update;
 mod user;
 mod volumes;
 mod wait;
@@ -64,6 +66,7 @@ pub use remove::RemoveRequest;
 pub use request::{CreateRequest, Created, Network};
 pub use start::Foreground;
 pub use system::{DiskUsage, Info, Pruned, VersionInfo};
+pub use update::UpdateRequest;
 pub use volumes::VolumeUsage;
 
 /// The result of a verb.

@@ -4,6 +4,7 @@ use crate::container::Phase;
 use crate::{Container, Engine, Error, Result};
 use orlop_layers::Usage;
 use orlop_model::filter::Filters;
+use orlop_model::options::names::parse_expose;
 use orlop_model::{Digest, ImageRef};
 use std::collections::BTreeMap;
 
@@ -115,6 +116,9 @@ struct Matcher<'a> {
     images: Option<Vec<Digest>>,
     before: Option<orlop_model::Timestamp>,
     since: Option<orlop_model::Timestamp>,
+    exposed: Vec<String>,
+    published: Vec<String>,
+    is_task: Option<bool>,
 }
 
 impl<'a> Matcher<'a> {
@@ -123,11 +127,18 @@ impl<'a> Matcher<'a> {
         if let Some(bad) = filters.values("status").iter().find(|value| !STATES.contains(&value.as_str())) {
             return Err(Error::Invalid(format!("invalid filter 'status={bad}'")));
         }
-        for key in ["expose", "health", "is-task", "isolation", "network", "publish"] {
-            if filters.contains(key) {
-                return Err(Error::Unsupported(format!("the filter '{key}' is not there yet")));
-            }
+        const HEALTH: [&str; 4] = ["starting", "healthy", "unhealthy", "none"];
+        if let Some(bad) = filters.values("health").iter().find(|value| !HEALTH.contains(&value.as_str())) {
+            return Err(Error::Invalid(format!("invalid filter 'health={bad}'")));
         }
+        let is_task = filters.boolean("is-task").map_err(|error| Error::Invalid(error.to_string()))?;
+        let ports = |key: &str| -> Result<Vec<String>> {
+            let lists = filters
+                .values(key)
+                .iter()
+                .map(|text| parse_expose(text).map_err(|_| Error::Invalid(format!("invalid filter '{key}={text}'"))));
+            Ok(lists.collect::<Result<Vec<_>>>()?.concat())
+        };
         for code in filters.values("exited") {
             code.parse::<i32>().map_err(|_| Error::Invalid(format!("invalid filter 'exited={code}'")))?;
         }
@@ -141,7 +152,15 @@ impl<'a> Matcher<'a> {
             // An ancestor that isn't there has no containers.
             names => Some(names.iter().filter_map(|name| engine.image(name).ok()).map(|(row, _)| row.id).collect()),
         };
-        Ok(Self { filters, images, before: created("before")?, since: created("since")? })
+        Ok(Self {
+            filters,
+            images,
+            before: created("before")?,
+            since: created("since")?,
+            exposed: ports("expose")?,
+            published: ports("publish")?,
+            is_task,
+        })
     }
 
     /// These ask about containers that may have ended.
@@ -164,8 +183,19 @@ impl<'a> Matcher<'a> {
                 self.filters.equals("volume", &mount.target)
                     || mount.volume().is_some_and(|volume| self.filters.equals("volume", volume.name.as_str()))
             });
+        let config = &container.details.config;
+        let exposes = self.exposed.is_empty() || config.exposed_ports.iter().any(|port| self.exposed.contains(port));
+        let network = container.details.host.network.name();
+        let health = || engine.health(container).map_or("none".to_owned(), |health| health.status.word().to_owned());
         name_matches
             && exited
+            && exposes
+            // No port is published yet, nothing is a task of Swarm's, and only Windows isolates otherwise.
+            && self.published.is_empty()
+            && self.is_task != Some(true)
+            && self.filters.equals("isolation", "")
+            && self.filters.equals("network", &network)
+            && (!self.filters.contains("health") || self.filters.equals("health", &health()))
             && volumes
             && self.filters.equals("status", word)
             && self.filters.matches("id", &container.id.hex())

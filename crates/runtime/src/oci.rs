@@ -80,6 +80,16 @@ pub struct Runc {
 }
 
 impl Runc {
+    /// Gives a running container the limits in `resources` (`linux.resources` of the OCI spec, as JSON).
+    pub fn update(&self, id: &str, resources: &str) -> Result<(), Error> {
+        fs::create_dir_all(&self.root).map_err(Error::io("create", &self.root))?;
+        let file = self.root.join(format!(".{id}.{}.resources", std::process::id()));
+        fs::write(&file, resources).map_err(Error::io("write", &file))?;
+        let updated = self.short_call(id, &["update", "--resources", &file.to_string_lossy(), id]);
+        let _ = fs::remove_file(&file);
+        updated.map(drop)
+    }
+
     /// The same runtime by absolute path.
     pub fn resolved(&self) -> Result<Self, Error> {
         let missing = || Error::RuntimeMissing(self.binary.clone());

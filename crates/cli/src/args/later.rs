@@ -59,6 +59,11 @@ const MISSING: &[Missing] = &[
     },
     Missing { verbs: &["exec"], reason: Reason::Later, flags: "--privileged" },
     Missing { verbs: &["start"], reason: Reason::Later, flags: "--checkpoint; --checkpoint-dir" },
+    Missing {
+        verbs: &["update"],
+        reason: Reason::Because("the kernel has no such limit any more; --memory counts its memory too"),
+        flags: "--kernel-memory",
+    },
     Missing { verbs: &["images"], reason: Reason::Later, flags: "--tree" },
     Missing { verbs: &["load", "save", "history", "image inspect", "rmi"], reason: Reason::Later, flags: "--platform" },
     Missing { verbs: &["rmi"], reason: Reason::OnlyFor("intermediate images"), flags: "--no-prune" },

@@ -1,5 +1,6 @@
 //! The verbs of the command line, a module per noun.
 
+pub mod change;
 pub mod container;
 mod foreground;
 pub mod image;

@@ -61,7 +61,7 @@ fn invalid(error: impl Display) -> Failure {
     Failure::invalid(error.to_string())
 }
 
-fn container_name(name: &str) -> Result<ContainerName, Failure> {
+pub fn container_name(name: &str) -> Result<ContainerName, Failure> {
     name.parse().map_err(|_| {
         Failure::invalid(format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"))
     })

@@ -16,6 +16,8 @@ pub fn cases() -> Vec<Case> {
         case("flags::shared_namespaces", shared_namespaces),
         Case { name: "flags::init", missing: no_init(), run: init },
         case("flags::id_file", id_file),
+        case("flags::rename_and_update", rename_and_update),
+        case("flags::list_filters", list_filters),
     ]
 }
 
@@ -374,4 +376,97 @@ fn id_file(world: &mut World) -> Outcome {
     world.sh("docker rm $(cat $W/id3)")?.ok()?;
     world.sh("docker run --rm --cidfile $W/id4 busybox /none")?.fails(127)?;
     world.sh("test ! -e $W/id4").and_then(|ran| ran.ok()).map(|_| ())
+}
+
+fn rename_and_update(world: &mut World) -> Outcome {
+    world.load(&["busybox"])?;
+    world.sh("docker run -d --name one -m 32m busybox sleep 1000 && docker create --name two busybox true")?.ok()?;
+    for (line, part) in [
+        ("docker rename one two", "Conflict. The container name \"/two\" is already in use"),
+        ("docker rename one one", "Renaming a container with the same name as its current name"),
+        ("docker rename one 'a b'", "Invalid container name (a b)"),
+        ("docker rename nobody three", "No such container: nobody"),
+        ("docker update one", "you must provide one or more flags when using this command"),
+        ("docker update -m 1g one", "Memory limit should be smaller than already set memoryswap limit"),
+        ("docker update -m 1m one", "Minimum memory limit allowed is 6MB"),
+        ("docker update --restart sometimes one", "unknown policy 'sometimes'"),
+        ("docker update --cpus 4096 one", "range of CPUs is from 0.01 to"),
+    ] {
+        contains(line, &world.sh(line)?.fails(1)?, part)?;
+    }
+    world.sh("docker rename one three && docker rename two one")?.ok()?;
+    same("names", &world.sh("docker ps -a --format '{{.Names}}' | sort")?.ok()?, "one\nthree")?;
+    contains(
+        "the event",
+        &world.sh("docker events --since 1m --until 0s --filter event=rename")?.ok()?,
+        "oldName=/one",
+    )?;
+    world.sh("docker update -m 48m --cpus 0.5 --pids-limit 44 --restart on-failure:3 three one")?.ok()?;
+    let seen = "docker inspect -f '{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}} \
+        {{.HostConfig.RestartPolicy.Name}}:{{.HostConfig.RestartPolicy.MaximumRetryCount}}' three one";
+    let expected = "50331648 500000000 44 on-failure:3";
+    same("inspect", &world.sh(seen)?.ok()?, &format!("{expected}\n{expected}"))?;
+    let files = match no_cgroup_v1() {
+        None => "memory/memory.limit_in_bytes /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/cpu/cpu.cfs_quota_us",
+        Some(_) => "memory.max /sys/fs/cgroup/pids.max /sys/fs/cgroup/cpu.max",
+    };
+    let limits = world.sh(&format!("docker exec three cat /sys/fs/cgroup/{files}"))?.ok()?;
+    contains("limits of the running one", &limits, "50331648\n44\n50000")
+}
+
+fn list_filters(world: &mut World) -> Outcome {
+    world.load(&["busybox"])?;
+    for line in [
+        "docker create --name c1 --label a=1 --expose 80/tcp busybox true",
+        "docker run --name c2 --network host busybox false || true",
+        "docker run -d --name c3 -v vol:/data --expose 8000-8002/udp busybox sleep 1000",
+    ] {
+        world.sh(line)?.ok()?;
+    }
+    let mut wrong = Vec::new();
+    for (filters, expected) in [
+        ("", "c3 c2 c1"),
+        ("-f status=created", "c1"),
+        ("-f status=running -f status=exited", "c3 c2"),
+        ("-f exited=1", "c2"),
+        ("-f exited=0", ""),
+        ("-f ancestor=busybox", "c3 c2 c1"),
+        ("-f ancestor=nothing", ""),
+        ("-f before=c2", "c1"),
+        ("-f since=c1", "c3 c2"),
+        ("-f expose=80", "c1"),
+        ("-f expose=8001/udp", "c3"),
+        ("-f expose=7000-8000/udp", "c3"),
+        ("-f publish=80", ""),
+        ("-f health=none", "c3 c2 c1"),
+        ("-f health=healthy", ""),
+        ("-f is-task=true", ""),
+        ("-f is-task=false -f name=^/c1$", "c1"),
+        ("-f network=host", "c2"),
+        ("-f network=none", "c3 c1"),
+        ("-f volume=vol", "c3"),
+        ("-f volume=/data", "c3"),
+        ("-f label=a", "c1"),
+        ("-f label=a=2", ""),
+        ("-f name=c", "c3 c2 c1"),
+        ("-n 2", "c3 c2"),
+        ("-l", "c3"),
+    ] {
+        let line = format!("docker ps -a {filters} --format '{{{{.Names}}}}' | tr '\\n' ' '");
+        let seen = world.sh(&line)?.ok()?;
+        if seen.trim_end() != expected {
+            wrong.push(format!("{line}: expected {expected:?}, seen {seen:?}"));
+        }
+    }
+    for (filter, part) in [
+        ("status=sleeping", "invalid filter 'status=sleeping'"),
+        ("health=ill", "invalid filter 'health=ill'"),
+        ("is-task=maybe", "invalid filter 'is-task=[maybe]'"),
+        ("expose=x", "invalid filter 'expose=x'"),
+        ("before=nobody", "No such container: nobody"),
+        ("nothing=1", "invalid filter 'nothing'"),
+    ] {
+        contains(filter, &world.sh(&format!("docker ps -f {filter}"))?.fails(1)?, part)?;
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
 }
