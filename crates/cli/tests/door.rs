@@ -30,10 +30,10 @@ fn usage_errors_are_dockers() {
         (&["--foo", "ps"], 125, "unknown flag: --foo"),
         (&["volume", "--foo"], 125, "unknown flag: --foo"),
         (&["run", "--ip", "10.0.0.1", "x"], 125, "Error: --ip comes with a later version"),
-        (&["container", "create", "--restart=always", "x"], 125, "Error: --restart comes with a later version"),
+        (&["container", "create", "--mac-address=x", "x"], 125, "Error: --mac-address comes with a later version"),
         (&["image", "rm", "--platform", "linux/arm64", "x"], 125, "Error: --platform comes with a later version"),
         (&["--tls", "ps"], 125, "Error: --tls comes with a later version"),
-        (&["container", "pause", "x"], 1, "Error: 'orlop container pause' comes with a later version"),
+        (&["container", "top", "x"], 1, "Error: 'orlop container top' comes with a later version"),
         (
             &["ps", "-n", "x"],
             125,
