@@ -44,6 +44,33 @@ pub fn debian(world: &mut World, archive: &str, names: &[&str]) -> Outcome<Strin
     Ok(address)
 }
 
+/// Starts Debian's docker-registry with a certificate of its own for 127.0.0.1 in the world; `$W/cert.pem` is its own
+/// authority. Returns its address.
+///
+/// # Errors
+/// When it doesn't answer, or openssl can't make a certificate.
+pub fn debian_with_tls(world: &mut World) -> Outcome<String> {
+    let port =
+        TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).map_err(|e| e.to_string())?.port();
+    let address = format!("127.0.0.1:{port}");
+    world
+        .sh("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=127.0.0.1 \
+            -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE -keyout $W/key.pem -out $W/cert.pem 2>&1")?
+        .ok()?;
+    let at = |name: &str| world.dir().join(name).display().to_string();
+    let config = format!(
+        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
+         http: {{addr: \"{address}\", tls: {{certificate: {}, key: {}}}}}\n",
+        at("registry-tls"),
+        at("cert.pem"),
+        at("key.pem"),
+    );
+    std::fs::write(at("files/registry-tls.yml"), config).map_err(|error| error.to_string())?;
+    world.spawn("registry-tls", "exec docker-registry serve $W/files/registry-tls.yml")?;
+    world.until(&format!("exec 3<>/dev/tcp/127.0.0.1/{port}"), Duration::from_secs(20))?;
+    Ok(address)
+}
+
 /// Makes `address` the mirror of Docker Hub in the world's config, with further `settings` after it.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use crate::Outcome;
 use crate::shell::{capture, is_root, pass, which};
 
 /// What the tests use: a runtime, the tools whose images are read, static tools for images, file systems.
-pub const FOR_TESTS: [&str; 20] = [
+pub const FOR_TESTS: [&str; 21] = [
     "acl",
     "attr",
     "btrfs-progs",
@@ -22,6 +22,7 @@ pub const FOR_TESTS: [&str; 20] = [
     "jq",
     "libarchive-tools",
     "mount",
+    "openssl",
     "podman",
     "postgresql",
     "python3",

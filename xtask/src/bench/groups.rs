@@ -19,7 +19,7 @@ fn turn<'a>(name: &str, work: impl FnMut(usize) -> Outcome<f64> + 'a) -> Turn<'a
 }
 
 /// One row: the same work by every engine.
-fn row<'a>(
+pub(super) fn row<'a>(
     lab: &'a Lab,
     rounds: usize,
     work: &str,
@@ -149,12 +149,12 @@ pub fn load(lab: &Lab) -> Outcome<String> {
 }
 
 /// What one turn left to be written must not be written in the next one's time.
-fn settle() {
+pub(super) fn settle() {
     rustix::fs::sync();
     std::thread::sleep(Duration::from_millis(300));
 }
 
-fn archive(lab: &Lab, tag: &str, layers: Vec<Layer>) -> Outcome<PathBuf> {
+pub(super) fn archive(lab: &Lab, tag: &str, layers: Vec<Layer>) -> Outcome<PathBuf> {
     let path = lab.dir().join(format!("{}.tar", tag.replace(':', "_")));
     let image = Image { tags: vec![tag.to_owned()], layers, config: json!({"Cmd": ["true"]}) };
     write_docker_archive(&path, &[image]).map_err(|error| error.to_string())?;
@@ -174,7 +174,7 @@ fn large(lab: &Lab) -> Outcome<PathBuf> {
 }
 
 /// Busybox, and 20,000 files of 1 KiB in 200 directories below /files.
-fn many(lab: &Lab) -> Outcome<PathBuf> {
+pub(super) fn many(lab: &Lab) -> Outcome<PathBuf> {
     let make = || -> std::io::Result<Vec<Layer>> {
         let files = lab.images.layer("many", |layer| {
             layer.dir("files", root(0o755))?;
@@ -348,7 +348,7 @@ pub fn memory(lab: &Lab) -> Outcome<String> {
     Ok(section("memory", "The resident peak of `orlop load` (VmHWM).", &rows))
 }
 
-fn peak_megabytes(command: &mut Command) -> Outcome<f64> {
+pub(super) fn peak_megabytes(command: &mut Command) -> Outcome<f64> {
     let mut child = command.stdout(std::process::Stdio::null()).spawn().map_err(|error| error.to_string())?;
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0.0_f64;

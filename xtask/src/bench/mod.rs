@@ -3,6 +3,7 @@
 
 mod groups;
 mod lab;
+mod pull;
 mod table;
 
 use std::fmt::Write as _;
@@ -17,10 +18,11 @@ use crate::{Outcome, packages};
 /// A group of measurements: its name, and what runs it and hands back its section of the page.
 type Group = (&'static str, fn(&Lab) -> Outcome<String>);
 
-const GROUPS: [Group; 6] = [
+const GROUPS: [Group; 7] = [
     ("run", groups::run),
     ("lists", groups::lists),
     ("load", groups::load),
+    ("pull", pull::pull),
     ("init", groups::volume_initialisation),
     ("throughput", groups::throughput),
     ("memory", groups::memory),
@@ -35,7 +37,7 @@ pub fn run(names: &[&str]) -> Outcome {
     if !is_root() {
         return Err("the bench starts containers: run it as root".to_owned());
     }
-    packages::install(&["busybox-static", "docker.io", "podman", "python3", "runc"])?;
+    packages::install(&["busybox-static", "docker-registry", "docker.io", "podman", "python3", "runc", "skopeo"])?;
     let lab = Lab::set(binary()?)?;
     let mut page = head(&lab);
     for (name, group) in GROUPS {

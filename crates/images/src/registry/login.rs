@@ -2,16 +2,15 @@
 
 use super::auth::{self, Challenge, Credentials};
 use super::http::{Ask, Client};
-use super::session::{bases, check_realm};
+use super::session::check_realm;
 use super::{Failure, Settings};
 
 /// Asks the registry (`docker.io`, `registry.example:5000`). Returns what is to be stored: the identity token when the
 /// token server gives one, else what was given.
 pub fn login(settings: &Settings, registry: &str, given: &Credentials) -> Result<Credentials, Failure> {
     let client = Client::new(settings);
-    let insecure = settings.hosts.get(registry).is_some_and(|own| own.insecure);
     let mut first = None;
-    for base in bases(registry, insecure) {
+    for base in settings.bases(registry) {
         match login_at(&client, settings, &base, given) {
             Err(failure @ (Failure::Connection { .. } | Failure::Status { status: 400, .. })) => {
                 first.get_or_insert(failure);
@@ -34,7 +33,7 @@ fn login_at(client: &Client, settings: &Settings, base: &str, given: &Credential
             Credentials::Password { user, password } => (auth::basic(user, password), given.clone()),
             _ => return Err(denied()),
         },
-        (401, Some(Challenge::Bearer { realm, service, .. })) => {
+        (401, Some(Challenge::Bearer { realm, service })) => {
             check_realm(base, &realm, Some(given))?;
             let challenge = (realm.as_str(), service.as_deref());
             let token = auth::token(client, challenge, &[], Some(given), true, &trust_of);

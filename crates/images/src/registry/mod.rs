@@ -31,6 +31,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Docker Hub's registry, which isn't where its name points.
+const DOCKER_HUB: &str = "https://registry-1.docker.io";
+
 /// What the engine's config says of registries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -63,11 +66,26 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// This machine itself is trusted, as Docker does, unless an authority is named for it.
+    fn is_insecure(&self, host: &str) -> bool {
+        match self.hosts.get(host) {
+            Some(own) if own.insecure => true,
+            Some(own) if own.ca.is_some() => false,
+            _ => http::is_loopback(host),
+        }
+    }
+
     fn trust(&self, host: &str) -> http::Trust {
-        let own = self.hosts.get(host);
-        http::Trust {
-            insecure: own.is_some_and(|own| own.insecure) || http::is_loopback(host),
-            ca: own.and_then(|own| own.ca.clone()),
+        http::Trust { insecure: self.is_insecure(host), ca: self.hosts.get(host).and_then(|own| own.ca.clone()) }
+    }
+
+    /// Where a registry may be, best first. Plain HTTP is for this machine itself and for what the config calls insecure.
+    fn bases(&self, registry: &str) -> Vec<String> {
+        match registry {
+            "docker.io" => vec![DOCKER_HUB.to_owned()],
+            other if !self.is_insecure(other) => vec![format!("https://{other}")],
+            here if http::is_loopback(here) => vec![format!("http://{here}"), format!("https://{here}")],
+            other => vec![format!("https://{other}"), format!("http://{other}")],
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::auth::{self, Challenge, Credentials};
 use super::credentials::CredentialsOf;
-use super::http::{Ask, Client, Response, Trust, is_loopback};
+use super::http::{Ask, Client, Response, Trust};
 use super::{Failure, Settings};
 use orlop_model::ImageRef;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +13,6 @@ use std::time::{Duration, Instant};
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Before the first repetition; each one after waits twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
-/// Docker Hub's registry, which isn't where its name points.
-const DOCKER_HUB: &str = "https://registry-1.docker.io";
 
 /// Everything that a pull asks registries with.
 #[derive(Debug)]
@@ -45,7 +43,7 @@ impl Registry {
             let host = url.split("://").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or_default().to_owned();
             (vec![url], host)
         });
-        let itself = (bases(&name.registry, own.is_some_and(|own| own.insecure)), name.registry.clone());
+        let itself = (self.settings.bases(&name.registry), name.registry.clone());
         let session = |(bases, host): (Vec<String>, String)| {
             Arc::new(Session {
                 registry: Arc::clone(self),
@@ -58,17 +56,6 @@ impl Registry {
             })
         };
         mirrors.chain([itself]).map(session).collect()
-    }
-}
-
-/// Where a registry may be, best first. Plain HTTP is for this machine itself, as Docker has it, and for what the config
-/// calls insecure.
-pub(super) fn bases(registry: &str, insecure: bool) -> Vec<String> {
-    match registry {
-        "docker.io" => vec![DOCKER_HUB.to_owned()],
-        here if is_loopback(here) => vec![format!("http://{here}"), format!("https://{here}")],
-        other if insecure => vec![format!("https://{other}"), format!("http://{other}")],
-        other => vec![format!("https://{other}")],
     }
 }
 
@@ -175,12 +162,11 @@ fn authorize(
         return Ok(format!("Bearer {token}"));
     }
     match Challenge::of(&response.headers) {
-        Some(Challenge::Bearer { realm, service, scope }) => {
+        Some(Challenge::Bearer { realm, service }) => {
             check_realm(base, &realm, credentials)?;
             let trust_of = |host: &str| registry.trust(host);
-            let scopes = scope.map_or_else(|| scopes.to_vec(), |scope| vec![scope]);
             let challenge = (realm.as_str(), service.as_deref());
-            let token = auth::token(&registry.client, challenge, &scopes, credentials, false, &trust_of)?;
+            let token = auth::token(&registry.client, challenge, scopes, credentials, false, &trust_of)?;
             Ok(token.bearer().unwrap_or_default())
         }
         Some(Challenge::Basic) => match credentials {

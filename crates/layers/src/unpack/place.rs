@@ -21,7 +21,7 @@ use crate::record::Moves;
 use crate::{Error, Result};
 use orlop_sys::copy::remove_at;
 use rustix::fs::{
-    AtFlags, Dev, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, makedev,
+    Advice, AtFlags, Dev, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, makedev,
 };
 use rustix::io::Errno;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -33,6 +33,9 @@ use std::rc::Rc;
 
 /// Directories kept open, of each layer that is being unpacked.
 const OPEN_DIRECTORIES: usize = 32;
+
+/// Files of so many bytes go to the disk at once. Of small ones the kernel makes better use when it has many.
+const WRITE_EARLY: u64 = 256 << 10;
 
 /// As the kernel's own limit (MAXSYMLINKS).
 const MAX_SYMLINKS: u32 = 40;
@@ -264,6 +267,11 @@ impl<'a> Layer<'a> {
                 rustix::fs::ftruncate(&file, size)
                     .map_err(|error| at("set the size of")(error).named(self, &entry.path))?;
             }
+        }
+        if size >= WRITE_EARLY {
+            // The kernel begins to write a file that is said not to be needed, and keeps what isn't written yet: the disk
+            // works while the rest is still being fetched and inflated. Where it can't be told, the sync at the end does it.
+            let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
         }
         self.nodes[directory].size += size;
         let set = |layer: &mut Self| {

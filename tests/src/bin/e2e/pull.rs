@@ -14,6 +14,7 @@ pub fn cases() -> Vec<Case> {
     let real = |name, run| Case { name, missing: missing_tools(&["docker-registry", "skopeo", "jq"]), run };
     vec![
         real("pull::from_debians_registry", from_debians_registry),
+        Case { name: "pull::https", missing: missing_tools(&["docker-registry", "skopeo", "openssl"]), run: https },
         case("pull::what_breaks_off_goes_on", what_breaks_off_goes_on),
         case("pull::what_is_wrong_is_refused", what_is_wrong_is_refused),
         case("pull::waits_end", waits_end),
@@ -87,6 +88,36 @@ fn from_debians_registry(world: &mut World) -> Outcome {
     let said = world.sh("docker pull n8nio/n8n:none")?.fails(1)?;
     contains("a tag that isn't there", &said, "Error: manifest for n8nio/n8n:none not found: manifest unknown")?;
     same("lines", &said.lines().count().to_string(), "1")
+}
+
+/// A certificate counts when its authority is named, or when the registry is called insecure.
+fn https(world: &mut World) -> Outcome {
+    let address = registry::debian_with_tls(world)?;
+    let archive = world.archive("n8n")?;
+    world
+        .sh(&format!(
+            "skopeo copy -q --insecure-policy --dest-tls-verify=false docker-archive:{}:n8nio/n8n:2.0 docker://{address}/n8n:2.0",
+            archive.display()
+        ))?
+        .ok()?;
+    let pull = format!("docker pull -q {address}/n8n:2.0");
+    let set = |settings: &str| {
+        let text = format!("[registry.\"{address}\"]\n{settings}\n");
+        std::fs::write(world.dir().join("files/config.toml"), text).map_err(|error| error.to_string())
+    };
+    // As Docker has it, this machine itself needs no certificate that anybody signed.
+    world.sh(&pull)?.ok()?;
+    set(&format!("ca = \"{}/cert.pem\"", world.dir().display()))?;
+    world.sh(&pull)?.ok()?;
+    world.sh("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=other -keyout $W/k -out $W/other.pem 2>&1")?.ok()?;
+    set(&format!("ca = \"{}/other.pem\"", world.dir().display()))?;
+    let said = world.sh(&pull)?.fails(1)?;
+    contains("another authority", &said, "certificate")?;
+    same("lines", &said.lines().count().to_string(), "1")?;
+    set(&format!("ca = \"{}/none.pem\"", world.dir().display()))?;
+    contains("no such file", &world.sh(&pull)?.fails(1)?, "none.pem: No such file")?;
+    set("insecure = true")?;
+    world.sh(&pull)?.ok().map(drop)
 }
 
 fn blob(made: &registry::Made, layer: usize) -> String {
