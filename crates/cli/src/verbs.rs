@@ -43,29 +43,21 @@ const NOUNS: [(&str, &str); 5] = [
 ];
 
 /// Docker's verbs that come with a later issue; named, so that nobody looks for a typing mistake.
-const LATER: [&str; 37] = [
+const LATER: &[&str] = &[
     "build",
     "builder",
     "buildx",
     "checkpoint",
-    "commit",
     "compose",
     "config",
-    "container commit",
     "container cp",
-    "container diff",
-    "container export",
     "container port",
     "container stats",
     "container top",
     "context",
     "cp",
-    "diff",
-    "export",
     "image build",
-    "image import",
     "image push",
-    "import",
     "manifest",
     "network",
     "node",
@@ -94,8 +86,8 @@ macro_rules! verb {
     };
 }
 
-use Count::{AtLeast, AtMost, Exactly};
-use commands::{change, container, image, login, pull, scrub, system, volume};
+use Count::{AtLeast, AtMost, Between, Exactly};
+use commands::{change, container, files, image, login, pull, scrub, system, volume};
 
 const NONE: Count = AtMost(0);
 
@@ -165,6 +157,15 @@ pub const VERBS: &[Verb] = &[
     ),
     verb!(
         Short,
+        "commit",
+        "[OPTIONS] CONTAINER [REPOSITORY[:TAG]]",
+        Between(1, 2),
+        "Create a new image from a container's changes",
+        files::commit,
+        "container commit"
+    ),
+    verb!(
+        Short,
         "create",
         "[OPTIONS] IMAGE [COMMAND] [ARG...]",
         AtLeast(1),
@@ -172,7 +173,25 @@ pub const VERBS: &[Verb] = &[
         container::create,
         "container create"
     ),
+    verb!(
+        Short,
+        "diff",
+        "CONTAINER",
+        Exactly(1),
+        "Inspect changes to files or directories on a container's filesystem",
+        files::diff,
+        "container diff"
+    ),
     verb!(Short, "events", "[OPTIONS]", NONE, "Get real time events", system::events, "system events"),
+    verb!(
+        Short,
+        "export",
+        "[OPTIONS] CONTAINER",
+        Exactly(1),
+        "Export a container's filesystem as a tar archive",
+        files::export,
+        "container export"
+    ),
     verb!(
         Short,
         "history",
@@ -181,6 +200,15 @@ pub const VERBS: &[Verb] = &[
         "Show the history of an image",
         image::history,
         "image history"
+    ),
+    verb!(
+        Short,
+        "import",
+        "[OPTIONS] file|URL|- [REPOSITORY[:TAG]]",
+        Between(1, 2),
+        "Import the contents from a tarball to create a filesystem image",
+        files::import,
+        "image import"
     ),
     verb!(
         Short,
@@ -514,8 +542,11 @@ mod tests {
 
     #[test]
     fn names_are_distinct_and_known() {
-        let mut names: Vec<&str> =
-            VERBS.iter().flat_map(|verb| verb.aliases.iter().copied().chain([verb.syntax.path])).chain(LATER).collect();
+        let mut names: Vec<&str> = VERBS
+            .iter()
+            .flat_map(|verb| verb.aliases.iter().copied().chain([verb.syntax.path]))
+            .chain(LATER.iter().copied())
+            .collect();
         let count = names.len();
         names.sort_unstable();
         names.dedup();

@@ -130,6 +130,9 @@ pub struct Status {
     /// Its processes are frozen.
     #[serde(default)]
     pub paused: bool,
+    /// Paused by a verb that is under way, and to go on after it.
+    #[serde(default)]
+    pub held: bool,
     /// Its restart policy starts it again.
     #[serde(default)]
     pub restarting: Option<Restarting>,
@@ -195,6 +198,7 @@ impl Status {
             stopping: false,
             shutdown: false,
             paused: false,
+            held: false,
             restarting: None,
             restart_count: 0,
             backoff: 0,

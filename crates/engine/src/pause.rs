@@ -46,6 +46,36 @@ impl Engine {
         Ok(())
     }
 
+    /// Runs `body` under the container's lock; with `still`, a running container is frozen meanwhile. When this is killed,
+    /// the next command lets it go on: a lease says that something is under way.
+    pub(crate) fn held<T>(
+        &self,
+        container: &Container,
+        still: bool,
+        body: impl FnOnce(&Container) -> Result<T>,
+    ) -> Result<T> {
+        let id = container.id;
+        let _lock = self.state.lock("container", &id.hex())?;
+        let mut container = self.settled(id)?.ok_or_else(|| Error::NoSuchContainer(container.name.to_string()))?;
+        if !still || !self.is_running(&container) || container.details.status.paused {
+            return body(&container);
+        }
+        let lease = self.state.lease()?;
+        self.state.write(|tx| lease.put(tx, "hold", container.layers.clone()))?;
+        container.details.status.held = true;
+        self.set_paused(&mut container, true)?;
+        let done = self.runtime_of(&container)?.pause(&id.hex()).map_err(Error::from).and_then(|()| body(&container));
+        let released = self.release_held(&mut container);
+        self.state.write(|tx| lease.end(tx))?;
+        done.and_then(|value| released.map(|()| value))
+    }
+
+    /// Lets a container go on that a verb has held. The caller holds its lock.
+    pub(crate) fn release_held(&self, container: &mut Container) -> Result<()> {
+        self.thaw(container)?;
+        self.set_paused(container, false)
+    }
+
     /// Whatever the row says, its processes go on.
     pub(crate) fn thaw(&self, container: &Container) -> Result<()> {
         match self.runtime_of(container)?.resume(&container.id.hex()) {
@@ -56,7 +86,11 @@ impl Engine {
     }
 
     fn set_paused(&self, container: &mut Container, paused: bool) -> Result<()> {
-        self.update(container, |container| container.details.status.paused = paused)?;
+        self.update(container, |container| {
+            let status = &mut container.details.status;
+            status.paused = paused;
+            status.held &= paused;
+        })?;
         // The shim checks the health of nothing that stands still.
         let mark = self.bundle(container.id).join(PAUSED);
         if paused { Ok(durable::write_file_volatile(&mark, b"", 0o600)?) } else { remove_file(&mark) }

@@ -120,6 +120,7 @@ impl Engine {
             status.stopping = false;
             status.shutdown = false;
             status.paused = false;
+            status.held = false;
             status.restarting = None;
             status.health = None;
         })

@@ -50,11 +50,17 @@ impl Engine {
     fn settle_containers(&self) -> Result<()> {
         let mut first = Ok(());
         for container in self.state.read(|tx| tx.table::<Container>().list())? {
-            let settled = matches!(container.details.status.phase, Phase::Created | Phase::Exited);
-            if settled || (container.details.status.phase == Phase::Running && self.is_alive(&container)) {
+            let status = &container.details.status;
+            let settled = matches!(status.phase, Phase::Created | Phase::Exited);
+            let alive = status.phase == Phase::Running && self.is_alive(&container);
+            if settled || (alive && !status.held) {
                 continue;
             }
             let Some(lock) = self.state.try_lock("container", &container.id.hex())? else { continue };
+            if alive {
+                first = first.and(self.settled(container.id).map(drop));
+                continue;
+            }
             first = first.and(self.reap_under(lock, container.id));
         }
         first
@@ -144,6 +150,7 @@ impl Engine {
     pub(crate) fn settled(&self, id: Id) -> Result<Option<Container>> {
         let Some(mut container) = self.row(id)? else { return Ok(None) };
         match container.details.status.phase {
+            Phase::Running if container.details.status.held => self.release_held(&mut container)?,
             Phase::Created | Phase::Exited | Phase::Running => {}
             Phase::Removing { .. } => {
                 self.finish_removal(&mut container)?;

@@ -24,7 +24,7 @@ pub enum Error {
     #[error("the image archive is empty")]
     Empty,
     /// No tar header at its beginning.
-    #[error("not a tar archive: expected `docker save` format or an OCI archive, plain or compressed by gzip or zstd")]
+    #[error("not a tar archive, plain or compressed by gzip or zstd")]
     NotAnArchive,
     /// A tar archive of something else.
     #[error("no manifest.json and no index.json in it: not an image archive")]
@@ -203,6 +203,14 @@ pub enum Error {
     /// A login that failed.
     #[error(transparent)]
     Registry(#[from] crate::registry::Failure),
+    /// `-c` of commit and import.
+    #[error("{text:?}: {reason}")]
+    Instruction {
+        /// As given.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A tool of this machine can't become part of an image.
     #[error("{0}")]
     FromHost(String),
@@ -387,6 +395,7 @@ impl Kind for Error {
             | Self::LayerCount { .. }
             | Self::MediaType { .. }
             | Self::FromHost(_)
+            | Self::Instruction { .. }
             | Self::NameInArchive { .. }
             | Self::Reference { .. }
             | Self::Ambiguous { .. }

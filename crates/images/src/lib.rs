@@ -7,11 +7,14 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+mod aside;
 mod error;
 mod from_host;
 mod inspect;
+mod instruction;
 mod list;
 mod load;
+mod made;
 mod pull;
 pub mod registry;
 mod remove;
@@ -24,10 +27,13 @@ mod usage;
 mod why;
 
 pub use archive::Source;
+pub use aside::Aside;
 pub use error::Error;
 pub use inspect::{GraphDriver, HistoryLine, ImageInspect, InspectConfig, Metadata, RootFs, history, inspect};
+pub use instruction::apply_instruction;
 pub use list::{ImageLine, NONE, Summary, lines, list};
 pub use load::{Loaded, Progress, from_host, load};
+pub use made::{NewImage, commit, import};
 pub use pull::{LayerEvent, PullEvent, PullRequest, Pulled, pull};
 pub use registry::check_platform;
 pub use remove::{Planned, PrunePlan, Removal, Removed, apply_prune, plan_prune, remove};

@@ -131,7 +131,7 @@ impl Named {
 
 /// How many layers are unpacked at a time: as many as there are processors, at least two, since while one waits for the
 /// disk the other works.
-fn threads() -> usize {
+pub(crate) fn threads() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)
 }
 

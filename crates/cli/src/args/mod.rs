@@ -3,6 +3,7 @@
 //! Only the flags of the verb that is called are built, so that no verb pays for the others.
 
 pub mod container;
+pub mod files;
 pub mod global;
 pub mod help;
 pub mod image;
@@ -28,6 +29,8 @@ pub enum Count {
     AtLeast(usize),
     /// That many or fewer.
     AtMost(usize),
+    /// From the one to the other.
+    Between(usize, usize),
 }
 
 /// What a wrong command line is answered with.
@@ -87,6 +90,7 @@ pub fn parse<A: Args>(program: &str, syntax: &Syntax, words: &[String]) -> Resul
         Count::Exactly(count) => given == count,
         Count::AtLeast(count) => given >= count,
         Count::AtMost(count) => given <= count,
+        Count::Between(least, most) => (least..=most).contains(&given),
     };
     if !fits {
         return Err(Refusal::Arguments(count_error(program, syntax)));
@@ -222,6 +226,7 @@ fn count_error(program: &str, syntax: &Syntax) -> String {
         Count::Exactly(count) => format!("requires {count} {}", plural(*count)),
         Count::AtLeast(count) => format!("requires at least {count} {}", plural(*count)),
         Count::AtMost(count) => format!("requires at most {count} {}", plural(*count)),
+        Count::Between(least, most) => format!("requires at least {least} and at most {most} {}", plural(*most)),
     };
     format!("{program}: '{program} {path}' {demand}\n\n{}", pointer(program, syntax))
 }

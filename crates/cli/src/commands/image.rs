@@ -138,7 +138,8 @@ pub fn from_host(door: &Door, args: args::FromHostArgs) -> Outcome {
     Ok(0)
 }
 
-fn reference(text: &str) -> Result<ImageRef, Failure> {
+/// The name of an image, as a user gives it to one that is made.
+pub fn reference(text: &str) -> Result<ImageRef, Failure> {
     ImageRef::parse(text).map_err(|error| {
         Failure::invalid(format!("Error parsing reference: {text:?} is not a valid repository/tag: {error}"))
     })

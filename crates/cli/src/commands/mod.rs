@@ -2,6 +2,7 @@
 
 pub mod change;
 pub mod container;
+pub mod files;
 mod foreground;
 pub mod image;
 pub mod internal;

@@ -8,13 +8,15 @@ mod blob;
 mod docker;
 pub(crate) mod oci;
 mod source;
+mod spool;
 mod tar_index;
 
 pub use blob::{Blob, BlobReader, LayerBlob, Listener};
 pub use source::Source;
 
 pub(crate) use blob::sha256;
-pub(crate) use source::unnamed_file;
+pub(crate) use source::{check_begin, plain_file, unnamed_file};
+pub(crate) use spool::Spool;
 
 use crate::Error;
 use orlop_model::image::ImageConfig;

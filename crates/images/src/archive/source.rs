@@ -107,7 +107,7 @@ fn open_below(root: &OwnedFd, name: &str) -> Result<Option<Blob>, Error> {
 const HEAD: u64 = 512;
 
 /// The archive as an uncompressed file that pread can read, with its length.
-fn plain_file(mut file: File, ingest: &Path) -> Result<(File, u64), Error> {
+pub(crate) fn plain_file(mut file: File, ingest: &Path) -> Result<(File, u64), Error> {
     let read = |source| Error::ReadArchive { source };
     let metadata = file.metadata().map_err(read)?;
     let is_seekable = metadata.is_file() && file.stream_position().map_err(read)? == 0;
@@ -145,7 +145,7 @@ fn plain_file(mut file: File, ingest: &Path) -> Result<(File, u64), Error> {
 }
 
 /// Refuses what can't become an archive before the disk is filled with it.
-fn check_begin(head: &[u8]) -> Result<(), Error> {
+pub(crate) fn check_begin(head: &[u8]) -> Result<(), Error> {
     match tar_index::is_header(head) {
         true => Ok(()),
         false => Err(Error::NotAnArchive),

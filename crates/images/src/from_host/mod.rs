@@ -7,14 +7,10 @@ mod elf;
 mod tree;
 
 use crate::Error;
-use crate::archive::{self, ArchivedImage, ArchivedLayer, Blob};
+use crate::archive::{self, ArchivedImage, ArchivedLayer, Blob, Spool};
 use orlop_model::image::{ContainerDefaults, History, ImageConfig, RootFs};
 use orlop_model::{Digest, Timestamp};
-use sha2::Digest as _;
-use std::fs::File;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use tree::Tree;
 
 /// What a usable machine has, as far as this one has it.
@@ -236,36 +232,13 @@ fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
-/// Writes the tree as a tar stream into a file without a name, hashing it on the way.
+/// Writes the tree as a tar stream into a file without a name.
 fn write_layer(tree: &Tree, ingest: &Path) -> Result<(Blob, Digest), Error> {
-    let failed = |source| Error::Spool { path: ingest.to_owned(), source };
-    let file = archive::unnamed_file(ingest)?;
-    let hashing = Hashing { inner: io::BufWriter::with_capacity(1 << 18, file), hash: sha2::Sha256::new(), length: 0 };
-    let mut builder = tar::Builder::new(hashing);
+    let mut spool = Spool::new(ingest)?;
+    let mut builder = tar::Builder::new(&mut spool);
     tree.write(&mut builder)?;
-    let Hashing { inner, hash, length } = builder.into_inner().map_err(failed)?;
-    let file = inner.into_inner().map_err(|error| failed(error.into_error()))?;
-    let blob = Blob::new("the layer of this machine's tools".to_owned(), Arc::new(file), 0, length);
-    Ok((blob, Digest::from_sha256(hash.finalize().into())))
-}
-
-struct Hashing {
-    inner: io::BufWriter<File>,
-    hash: sha2::Sha256,
-    length: u64,
-}
-
-impl Write for Hashing {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(buffer)?;
-        self.hash.update(&buffer[..written]);
-        self.length += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
+    builder.into_inner().map_err(|source| Error::Spool { path: ingest.to_owned(), source })?;
+    spool.end("the layer of this machine's tools")
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod acceptance;
 mod bad_input;
 mod crowd;
 mod flags;
+mod files;
 mod kill;
 mod life;
 mod locks;
@@ -63,6 +64,7 @@ fn run() -> Outcome<bool> {
         bad_input::cases(),
         crowd::cases(),
         flags::cases(),
+        files::cases(),
         kill::cases(),
         life::cases(),
         postgres::cases(),

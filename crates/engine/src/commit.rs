@@ -1,0 +1,109 @@
+//! `commit`: a container's changes as an image.
+
+use crate::create::topmost_first;
+use crate::{Container, Engine, Error, Result};
+use orlop_images::{NewImage, apply_instruction};
+use orlop_layers::changes::changes;
+use orlop_layers::pack::pack_changes;
+use orlop_model::image::{ContainerDefaults, Empty, History, ImageConfig};
+use orlop_model::{Digest, ImageRef, Platform};
+use std::path::PathBuf;
+
+/// What `commit` is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct CommitRequest {
+    /// The image's name; None makes one without.
+    pub name: Option<ImageRef>,
+    /// `-a`
+    pub author: String,
+    /// `-m`
+    pub message: String,
+    /// `-c`: Dockerfile instructions.
+    pub changes: Vec<String>,
+    /// Whether the container stands still meanwhile.
+    pub pause: bool,
+}
+
+impl Engine {
+    /// Makes an image of the container's image and what the container changed, volumes not included; it runs as the
+    /// container does. Returns its id, and files that changed while they were read.
+    pub fn commit(&self, name: &str, request: CommitRequest) -> Result<(Digest, Vec<PathBuf>)> {
+        let container = self.container(name)?;
+        let mut config = defaults(&container);
+        let base = self.base(&container, &mut config);
+        for change in &request.changes {
+            apply_instruction(&mut config, change)?;
+        }
+        let below = self.state.read(|tx| {
+            let row = |id| tx.layers().get(&orlop_model::Id::hex(id));
+            let rows = container.layers.iter().map(|id| Ok::<_, Error>(row(id)?.map(|row| row.diff_id)));
+            rows.collect::<Result<Option<Vec<Digest>>>>()
+        })?;
+        let below = below.ok_or_else(|| Error::NoSuchContainer(name.to_owned()))?;
+        let step = History {
+            created_by: Some(container.details.arguments().join(" ")),
+            author: Some(request.author.clone()).filter(|author| !author.is_empty()),
+            comment: Some(request.message).filter(|message| !message.is_empty()),
+            ..History::default()
+        };
+        let base = ImageConfig { author: Some(request.author).filter(|author| !author.is_empty()), ..base };
+        let image = NewImage { name: request.name.clone(), config, base, below, step };
+        let mut torn = Vec::new();
+        let loaded = self.while_still(&container, request.pause, |container| {
+            let chain = topmost_first(&container.layers);
+            let driver = self.driver()?;
+            orlop_images::commit(self.image_store()?, image, |out| {
+                let changes = changes(driver, container.writable, &chain)?;
+                let root = orlop_sys::path::open_directory(&driver.diff(container.writable))?;
+                torn = pack_changes(&root, &changes, out)?;
+                Ok::<_, Error>(())
+            })
+        })?;
+        self.emit_container(&container, "commit", &[("comment", "")]);
+        if let Some(name) = &request.name {
+            self.emit_image("tag", loaded.id, &name.familiar());
+        }
+        Ok((loaded.id, torn))
+    }
+
+    /// Runs `body` under the container's lock, with its processes frozen when `pause` says so.
+    fn while_still<T>(
+        &self,
+        container: &Container,
+        _pause: bool,
+        body: impl FnOnce(&Container) -> Result<T>,
+    ) -> Result<T> {
+        let _lock = self.state.lock("container", &container.id.hex())?;
+        body(container)
+    }
+
+    /// The config of the container's image, and from it what a container's own config doesn't have. An image that was
+    /// removed by force has left only its layers.
+    fn base(&self, container: &Container, config: &mut ContainerDefaults) -> ImageConfig {
+        let Ok(base) = orlop_images::config(self.state.root(), container.image) else {
+            return crate::import::on(Platform::host());
+        };
+        config.on_build.clone_from(&base.config.on_build);
+        config.shell.clone_from(&base.config.shell);
+        base
+    }
+}
+
+/// How the container runs, as an image says it.
+fn defaults(container: &Container) -> ContainerDefaults {
+    let config = &container.details.config;
+    let set = |names: &[String]| names.iter().map(|name| (name.clone(), Empty {})).collect();
+    ContainerDefaults {
+        user: config.user.clone(),
+        exposed_ports: set(&config.exposed_ports),
+        env: config.env.clone(),
+        entrypoint: config.entrypoint.clone(),
+        cmd: config.cmd.clone(),
+        volumes: set(&config.volumes),
+        working_dir: config.working_dir.clone(),
+        labels: config.labels.clone(),
+        stop_signal: config.stop_signal.clone(),
+        healthcheck: config.health.as_ref().and_then(|health| serde_json::to_value(health).ok()),
+        ..ContainerDefaults::default()
+    }
+}
