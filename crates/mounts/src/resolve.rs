@@ -238,6 +238,9 @@ fn make_volume(
     let Created { volume, created } = orlop_volumes::create(state, wanted)?;
     if created {
         made.created_volumes.push(volume.name.clone());
+        if !anonymous {
+            made.warnings.extend(nearly_named(state, &volume.name)?);
+        }
     }
     Ok(ResolvedVolume {
         mountpoint: orlop_volumes::data_path(state, &volume.name),
@@ -247,6 +250,20 @@ fn make_volume(
         subpath: mount.subpath,
         no_copy: mount.no_copy,
     })
+}
+
+/// Tells who gets a new volume that one of a compose project has its name with the project's before it: a backup of the
+/// new one would hold nothing.
+fn nearly_named(state: &State, name: &VolumeName) -> Result<Option<String>, Error> {
+    let volumes = state.read(|tx| Ok::<_, orlop_volumes::Error>(tx.volumes().list()?))?;
+    let is_near =
+        |other: &VolumeName| other.as_str().strip_suffix(name.as_str()).is_some_and(|rest| rest.ends_with('_'));
+    let near: Vec<&str> =
+        volumes.iter().map(|row| &row.name).filter(|other| is_near(other)).map(VolumeName::as_str).collect();
+    if near.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(format!("volume {name} is new and empty; did you mean {}?", near.join(" or "))))
 }
 
 fn make_source(bind: BindMount, target: &str, made: &mut Resolved) -> Result<BindMount, Error> {

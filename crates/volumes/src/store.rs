@@ -4,7 +4,7 @@ use crate::Error;
 use crate::driver::driver_of;
 use orlop_model::filter::Filters;
 use orlop_model::{Id, VolumeName};
-use orlop_state::rows::volume::VolumePhase;
+use orlop_state::rows::volume::{VolumeOrigin, VolumePhase};
 use orlop_state::{ReadTx, State, VolumeRow};
 use orlop_sys::copy::{TreeUsage, tree_usage};
 use orlop_sys::path::open_directory;
@@ -28,8 +28,23 @@ pub struct Volume {
     pub name: VolumeName,
     /// None, shown as `null`, when there are none.
     pub options: Option<BTreeMap<String, String>>,
+    /// For which container and image an anonymous one was made; not in Docker's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// `local`: this host only.
     pub scope: &'static str,
+}
+
+/// Where an anonymous volume came from; the container and the image may be gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Origin {
+    /// The container's id.
+    pub container: Id,
+    /// The container's name.
+    pub container_name: String,
+    /// The image, as the user named it.
+    pub image: String,
 }
 
 impl Volume {
@@ -42,6 +57,11 @@ impl Volume {
             labels: shown(row.labels),
             name: row.name,
             options: shown(row.options),
+            origin: row.origin.map(|VolumeOrigin { container, container_name, image }| Origin {
+                container,
+                container_name,
+                image,
+            }),
             scope: "local",
         }
     }

@@ -56,7 +56,6 @@ fn options(texts: &[String]) -> std::collections::BTreeMap<String, String> {
     texts.iter().map(pair).collect()
 }
 
-/// What `volume ls` knows of a volume.
 /// What `volume ls` can show of a volume.
 pub const VOLUMES: Listing = Listing {
     columns: &[
@@ -70,6 +69,7 @@ pub const VOLUMES: Listing = Listing {
         ("Availability", "AVAILABILITY"),
         ("Group", "GROUP"),
         ("Status", "STATUS"),
+        ("Origin", "ORIGIN"),
     ],
     kind: "*formatter.volumeContext",
     table: "{{.Driver}}\t{{.Name}}",
@@ -90,6 +90,7 @@ pub fn ls(door: &Door, args: args::LsArgs) -> Outcome {
 pub fn row(volume: orlop_engine::Volume, links: String, size: String) -> Row {
     let labels = volume.labels.unwrap_or_default();
     let unknown = || "N/A".to_owned();
+    let origin = volume.origin.map(|origin| format!("{} ({})", origin.container_name, origin.image));
     Row {
         cells: vec![
             volume.driver,
@@ -102,6 +103,7 @@ pub fn row(volume: orlop_engine::Volume, links: String, size: String) -> Row {
             unknown(),
             unknown(),
             unknown(),
+            origin.unwrap_or_default(),
         ],
         labels: Some(labels),
     }

@@ -8,8 +8,8 @@
 mod acceptance;
 mod bad_input;
 mod crowd;
-mod flags;
 mod files;
+mod flags;
 mod kill;
 mod life;
 mod locks;
