@@ -49,14 +49,13 @@ impl Engine {
         let base = ImageConfig { author: Some(request.author).filter(|author| !author.is_empty()), ..base };
         let image = NewImage { name: request.name.clone(), config, base, below, step };
         let mut torn = Vec::new();
-        let loaded = self.while_still(&container, request.pause, |container| {
-            let chain = topmost_first(&container.layers);
-            let driver = self.driver()?;
-            orlop_images::commit(self.image_store()?, image, |out| {
-                let changes = changes(driver, container.writable, &chain)?;
+        let (store, driver) = (self.image_store()?, self.driver()?);
+        let loaded = orlop_images::commit(store, image, |out| {
+            self.held(&container, request.pause, |container| {
+                let changes = changes(driver, container.writable, &topmost_first(&container.layers))?;
                 let root = orlop_sys::path::open_directory(&driver.diff(container.writable))?;
                 torn = pack_changes(&root, &changes, out)?;
-                Ok::<_, Error>(())
+                Ok(())
             })
         })?;
         self.emit_container(&container, "commit", &[("comment", "")]);
@@ -64,17 +63,6 @@ impl Engine {
             self.emit_image("tag", loaded.id, &name.familiar());
         }
         Ok((loaded.id, torn))
-    }
-
-    /// Runs `body` under the container's lock, with its processes frozen when `pause` says so.
-    fn while_still<T>(
-        &self,
-        container: &Container,
-        _pause: bool,
-        body: impl FnOnce(&Container) -> Result<T>,
-    ) -> Result<T> {
-        let _lock = self.state.lock("container", &container.id.hex())?;
-        body(container)
     }
 
     /// The config of the container's image, and from it what a container's own config doesn't have. An image that was

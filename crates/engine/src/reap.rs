@@ -70,7 +70,7 @@ impl Engine {
         // Docker's way: what doesn't run isn't healthy.
         status.health = health.map(|health| HealthState { status: HealthStatus::Unhealthy, ..health });
         status.paused = false;
-            status.held = false;
+        status.held = false;
         status.phase = Phase::Exited;
         status.pid = 0;
         match record {

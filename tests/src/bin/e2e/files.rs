@@ -12,6 +12,7 @@ pub fn cases() -> Vec<Case> {
         case("files::an_export_holds_everything_but_volumes", export),
         case("files::a_commit_is_the_container_as_an_image", commit),
         case("files::a_commit_stops_the_container_meanwhile", commit_of_a_writer),
+        case("files::a_killed_commit_holds_nobody", commit_killed),
         case("files::an_import_runs", import),
         case("files::what_is_wrong_is_told_and_nothing_stays", wrong),
         Case {
@@ -112,7 +113,7 @@ fn commit_of_a_writer(world: &mut World) -> Outcome {
     world.load(&["busybox"])?;
     // Two files that are always written one after the other: the first is never behind the second, and at most one ahead.
     world
-        .sh("docker run -d --name ww busybox sh -c 'i=0; while :; do i=$((i+1)); echo $i > /a; echo $i > /b; done'")?
+        .sh("docker run -d --name ww busybox sh -c 'i=0; while :; do i=$((i+1)); echo $i > /t; mv /t /a; echo $i > /t; mv /t /b; done'")?
         .ok()?;
     world.until("docker exec ww test -e /b", std::time::Duration::from_secs(10))?;
     for round in 1..=3 {
@@ -128,6 +129,23 @@ fn commit_of_a_writer(world: &mut World) -> Outcome {
     world.sh(goes_on)?.ok()?;
     world.sh("docker pause ww && docker commit ww && docker ps --format '{{.Status}}' | grep -q Paused && docker unpause ww")?.ok()?;
     world.sh("docker commit --pause=false ww && docker rm -f ww")?.ok().map(drop)
+}
+
+fn commit_killed(world: &mut World) -> Outcome {
+    world.load(&["busybox"])?;
+    world.sh("docker run -d --name ww busybox sh -c 'dd if=/dev/zero of=/big bs=1M count=400; touch /made; while :; do touch /t; sleep 0.05; done'")?.ok()?;
+    world.until("docker exec ww test -e /made", std::time::Duration::from_secs(60))?;
+    world
+        .sh("docker commit ww > $W/out & pid=$!; for i in $(seq 400); do
+                 if [ \"$(docker inspect -f '{{.State.Paused}}' ww)\" = true ]; then kill -9 $pid; break; fi
+             done; wait $pid; test ! -s $W/out")?
+        .ok()?;
+    same("after the kill", &world.sh("docker inspect -f '{{.State.Status}}' ww")?.ok()?, "running")?;
+    let goes_on =
+        "one=$(docker exec ww stat -c %y /t); sleep 0.3; test \"$one\" != \"$(docker exec ww stat -c %y /t)\"";
+    world.sh(goes_on)?.ok()?;
+    same("images", &world.sh("docker images -q | wc -l")?.ok()?, "1")?;
+    world.sh("docker rm -f ww && ls -A $DATA/content/ingest")?.ok().and_then(|left| same("what is left", &left, "ww"))
 }
 
 fn import(world: &mut World) -> Outcome {
