@@ -327,7 +327,9 @@ pub enum Error {
         reason: String,
     },
     /// The archive of a layer can't be made again.
-    #[error("layer {diff_id} is damaged: {source}; `image scrub` says where")]
+    #[error(
+        "layer {diff_id} can't be saved: {source}; `image scrub` says more, loading or pulling the image again repairs it"
+    )]
     LayerDamaged {
         /// The layer.
         diff_id: Digest,

@@ -13,8 +13,9 @@
 use crate::archive::sha256;
 use crate::aside::Aside;
 use crate::resolve::{resolve, tag_reference};
-use crate::{Error, Store, blob, config};
-use orlop_layers::LayerArchive;
+use crate::{Error, Store, blob};
+use orlop_layers::{LayerArchive, store as layers};
+use orlop_model::image::ImageConfig;
 use orlop_model::{Digest, Id, ImageRef};
 use orlop_state::{ImageRow, ReadTx};
 use serde::Serialize;
@@ -39,12 +40,29 @@ pub fn save(store: Store<'_>, names: &[String], output: &mut dyn Write) -> Resul
     let chosen = store.state.write(|tx| {
         let chosen = choose(tx, names)?;
         let layers: BTreeSet<Id> = chosen.values().flat_map(|(row, _)| row.layers.iter().copied()).collect();
+        let mut stored = BTreeMap::new();
+        for id in &layers {
+            stored.extend(tx.layers().get(&id.hex())?.map(|row| (row.id, row.diff_id)));
+        }
         lease.put(tx, "save", layers.into_iter().collect())?;
-        let stored = tx.layers().list()?.into_iter().map(|row| (row.id, row.diff_id)).collect();
         Ok::<_, Error>(Chosen { images: chosen, stored })
     })?;
     let written = write(store, &chosen, output);
-    store.state.write(|tx| lease.end(tx))?;
+    let is_unneeded = store.state.write(|tx| {
+        lease.end(tx)?;
+        if let Err(Error::LayerDamaged { diff_id, .. }) = &written {
+            // So that a load or pull stores it anew instead of taking it for whole.
+            for (id, _) in chosen.stored.iter().filter(|(_, stored)| *stored == diff_id) {
+                layers::set_damaged(tx, *id, true)?;
+            }
+        }
+        let needed = layers::referenced(store.state, tx)?;
+        Ok::<_, Error>(chosen.images.values().any(|(row, _)| row.layers.iter().any(|layer| !needed.contains(layer))))
+    })?;
+    if is_unneeded {
+        // An image was removed meanwhile, and only this save still needed its layers.
+        layers::remove_unreferenced(store.state, store.driver)?;
+    }
     written?;
     Ok(chosen.images.into_iter().map(|(id, (_, names))| (id, names)).collect())
 }
@@ -96,9 +114,8 @@ fn is_bare(text: &str) -> bool {
 
 /// Where the bytes of a blob come from.
 enum Content {
+    /// Configs as well, so that an image that is removed meanwhile is saved all the same.
     Bytes(Vec<u8>),
-    /// A stored config.
-    Config,
     Layer(PathBuf),
 }
 
@@ -145,7 +162,7 @@ fn write(store: Store<'_>, chosen: &Chosen, output: &mut dyn Write) -> Result<()
     for (id, (row, names)) in &chosen.images {
         let bytes = blob(store.state.root(), *id)?;
         let size = bytes.len() as u64;
-        let layers = layers_of(store, chosen, row)?;
+        let layers = layers_of(store, chosen, row, &bytes)?;
         let describe = |media_type, digest, size| Descriptor { media_type, digest, size, annotations: BTreeMap::new() };
         let manifest = Manifest {
             schema_version: 2,
@@ -169,7 +186,7 @@ fn write(store: Store<'_>, chosen: &Chosen, output: &mut dyn Write) -> Result<()
             index.manifests.push(Descriptor { annotations, ..described.clone() });
         }
         blobs.insert(described.digest, (described.size, Content::Bytes(manifest)));
-        blobs.insert(*id, (size, Content::Config));
+        blobs.insert(*id, (size, Content::Bytes(bytes)));
         for (digest, size, directory) in layers {
             blobs.insert(digest, (size, Content::Layer(directory)));
         }
@@ -181,7 +198,6 @@ fn write(store: Store<'_>, chosen: &Chosen, output: &mut dyn Write) -> Result<()
         let name = blob_name(digest);
         match content {
             Content::Bytes(bytes) => tar.bytes_file(&name, &bytes)?,
-            Content::Config => tar.bytes_file(&name, &blob(store.state.root(), digest)?)?,
             Content::Layer(directory) => {
                 let mut archive = LayerArchive::open(&directory)?;
                 tar.file(&name, size, &mut archive, |source| Error::LayerDamaged { diff_id: digest, source })?;
@@ -195,14 +211,21 @@ fn write(store: Store<'_>, chosen: &Chosen, output: &mut dyn Write) -> Result<()
 }
 
 /// Digest, size and directory of each layer as the config lists them.
-fn layers_of(store: Store<'_>, chosen: &Chosen, row: &ImageRow) -> Result<Vec<(Digest, u64, PathBuf)>, Error> {
+fn layers_of(
+    store: Store<'_>,
+    chosen: &Chosen,
+    row: &ImageRow,
+    config: &[u8],
+) -> Result<Vec<(Digest, u64, PathBuf)>, Error> {
     let directories: BTreeMap<Digest, PathBuf> =
         row.layers.iter().filter_map(|id| Some((*chosen.stored.get(id)?, store.driver.directory(*id)))).collect();
-    let config = config(store.state.root(), row.id)?;
+    let config: ImageConfig = serde_json::from_slice(config)
+        .map_err(|source| Error::Json { name: format!("the config of image {}", row.id), source })?;
     let layer = |diff_id: &Digest| {
         let directory =
             directories.get(diff_id).ok_or(Error::LayerMissing { image: row.id, diff_id: *diff_id })?.clone();
-        Ok((*diff_id, LayerArchive::open(&directory)?.size(), directory))
+        let damaged = |error| Error::LayerDamaged { diff_id: *diff_id, source: io::Error::other(error) };
+        Ok((*diff_id, LayerArchive::open(&directory).map_err(damaged)?.size(), directory))
     };
     config.rootfs.diff_ids.iter().map(layer).collect()
 }

@@ -109,7 +109,15 @@ pub fn scrub(
         Ok::<_, Error>(Work { images: images.collect(), layers })
     })?;
     let scrubbed = scrub_leased(store, &work, dry_run, progress);
-    store.state.write(|tx| lease.end(tx))?;
+    let is_unneeded = store.state.write(|tx| {
+        lease.end(tx)?;
+        let needed = layers::referenced(store.state, tx)?;
+        Ok::<_, Error>(work.layers.keys().any(|layer| !needed.contains(layer)))
+    })?;
+    if is_unneeded {
+        // An image was removed meanwhile, and only this scrub still needed its layers.
+        layers::remove_unreferenced(store.state, store.driver)?;
+    }
     scrubbed
 }
 

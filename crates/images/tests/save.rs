@@ -148,6 +148,44 @@ fn a_file_is_whole_or_as_it_was() {
 }
 
 #[test]
+fn a_layer_without_a_record_is_named_and_a_load_repairs_it() {
+    let root = Root::new();
+    root.load_bytes(&two_images()).unwrap();
+    let layer = root.state.read(|tx| tx.layers().list()).unwrap().into_iter().max_by_key(|row| row.size).unwrap();
+    std::fs::remove_file(root.driver.directory(layer.id).join("tar-split.zst")).unwrap();
+    let failed = save(root.store(), &["team/app:1".to_owned()], &mut Vec::new()).unwrap_err();
+    assert!(failed.to_string().contains("has no record"), "{failed}");
+    root.load_bytes(&two_images()).unwrap();
+    orlop_images::recover(root.store()).unwrap();
+    saved(&root, &["team/app:1"]);
+}
+
+#[test]
+fn an_image_that_is_removed_meanwhile_is_saved_all_the_same() {
+    /// Removes the image as soon as something is written.
+    struct Removing<'a>(&'a Root, Vec<u8>);
+    impl std::io::Write for Removing<'_> {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            if self.1.is_empty() {
+                orlop_images::remove(self.0.store(), "team/app:3", true).unwrap();
+            }
+            self.1.write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let root = Root::new();
+    root.load_bytes(&two_images()).unwrap();
+    let expected = saved(&root, &["team/app:3"]);
+    let mut output = Removing(&root, Vec::new());
+    save(root.store(), &["team/app:3".to_owned()], &mut output).unwrap();
+    assert_eq!(output.1, expected);
+    root.check_consistent();
+    assert_eq!(root.state.read(|tx| tx.layers().list()).unwrap().len(), 2, "the removed image's own layer is gone");
+}
+
+#[test]
 fn skopeo_reads_it() {
     let root = Root::new();
     root.load_bytes(&two_images()).unwrap();

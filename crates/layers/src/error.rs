@@ -42,7 +42,7 @@ pub enum Error {
         reason: String,
     },
     /// What brings a layer's archive back is damaged.
-    #[error("{} is damaged: {reason}; load or pull the image again", path.display())]
+    #[error("{} is damaged: {reason}", path.display())]
     Record {
         /// The file.
         path: PathBuf,
@@ -50,7 +50,7 @@ pub enum Error {
         reason: String,
     },
     /// A layer without a record.
-    #[error("the layer in {} has no record of its archive: load or pull the image again", directory.display())]
+    #[error("the layer in {} has no record of its archive", directory.display())]
     NoRecord {
         /// The layer's directory.
         directory: PathBuf,

@@ -340,6 +340,30 @@ fn a_damaged_record_is_told_and_an_archive_that_was_kept_comes_back() {
 }
 
 #[test]
+fn an_archive_that_replaces_too_much_is_kept_instead() {
+    // Moves are remembered by their paths, so long ones are enough.
+    let deep = format!("{}/", "d".repeat(255)).repeat(15);
+    let path = format!("{deep}file");
+    let mut archive = Tar::default();
+    for number in 0..5000_u32 {
+        archive = archive.pax(&[("path", path.as_bytes())]).file("short", &number.to_string());
+    }
+    let archive = archive.end();
+    let base = temporary();
+    let unpacked = store(&archive, base.path()).unwrap();
+    assert!(
+        matches!(&unpacked.archived, Archived::No(reason) if reason.contains("too many")),
+        "{:?}",
+        unpacked.archived
+    );
+    assert!(!base.path().join("tar-split.zst").exists() && !base.path().join("replaced").exists());
+    keep(base.path(), &archive[..], unpacked.diff_id, Limits::default()).unwrap();
+    settle(&base.path().join("diff"), &unpacked.dependencies, &[]).unwrap();
+    assert!(made_again(base.path()) == archive);
+    assert_eq!(differences(base.path()), Vec::<String>::new());
+}
+
+#[test]
 fn random_archives_come_back() {
     // Few names, so that entries meet; a generator of its own, so that a failure comes again with its seed.
     let mut back = 0;

@@ -4,6 +4,7 @@ use crate::{Error, Result};
 use orlop_model::Digest;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use zstd::stream::{read::Decoder, write::Encoder};
 
@@ -53,7 +54,10 @@ impl Head {
 /// A new file with room for its head; each frame has a checksum.
 pub(super) fn create(path: &Path, format: &Format, level: i32) -> Result<Encoder<'static, File>> {
     let failed = |error| Error::io("write", path, error);
-    let mut file = File::create(path).map_err(|error| Error::io("create", path, error))?;
+    let mut options = File::options();
+    // The unpacking thread has no umask.
+    let options = options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(path).map_err(|error| Error::io("create", path, error))?;
     // A head of zeros after the frame's own start is one that was never written.
     file.write_all(&[&FRAME[..], &[0; LENGTH]].concat()).map_err(failed)?;
     let mut encoder = Encoder::new(file, level).map_err(failed)?;
