@@ -47,7 +47,7 @@ impl Default for Limits {
             ratio: 1000,
             ratio_from: 1 << 30,
             header: 1 << 20,
-            memory: 256 << 20,
+            memory: 128 << 20,
             pieces: 1 << 20,
         }
     }

@@ -43,9 +43,9 @@ struct Move {
     to: Place,
 }
 
-/// Memory that moves may take. An archive that replaces more than some hundred thousand of its own entries has no
-/// record; it is kept instead.
-const MEMORY: usize = 32 << 20;
+/// Memory that moves may take, of each layer that is being unpacked. An archive that replaces more than some ten thousand
+/// of its own entries has no record; it is kept instead.
+const MEMORY: usize = 8 << 20;
 
 impl Moves {
     pub(crate) fn new(directory: &Path) -> Self {

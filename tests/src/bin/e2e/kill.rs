@@ -12,6 +12,7 @@ pub fn cases() -> Vec<Case> {
     let case = |name, run| Case { name, missing: None, run };
     vec![
         case("kill::load", load),
+        case("kill::save", save),
         case("kill::volume_rm", volume_rm),
         case("kill::run", run),
         case("kill::first_use", first_use),
@@ -69,6 +70,19 @@ fn load(world: &mut World) -> Outcome {
     world.sh("docker rmi n8nio/n8n:1.0 n8nio/n8n:2.0 n8nio/n8n:latest")?.ok()?;
     let left = world.sh("find $DATA/overlay2 -name busybox -o -name 'n8n.bin'")?.ok()?;
     same("layers left of killed loads", &left, "")
+}
+
+fn save(world: &mut World) -> Outcome {
+    world.load(&["n8n"])?;
+    world.sh("mkdir $W/saved && docker save -o $W/whole.tar n8nio/n8n")?.ok()?;
+    at_each_moment(world, "docker save -o $W/saved/n8n.tar n8nio/n8n", nothing, |world, _| {
+        let left = world.sh("ls -A $W/saved; [ ! -e $W/saved/n8n.tar ] || cmp $W/saved/n8n.tar $W/whole.tar")?.ok()?;
+        same("what is there", left.strip_prefix("n8n.tar").unwrap_or(&left), "")?;
+        world.sh("rm -f $W/saved/n8n.tar")?.ok().map(|_| ())
+    })?;
+    // A killed save holds on to nothing.
+    world.sh("docker rmi n8nio/n8n:1.0 n8nio/n8n:2.0 n8nio/n8n:latest")?.ok()?;
+    same("layers", &world.sh("find $DATA/overlay2 -name n8n.bin")?.ok()?, "")
 }
 
 fn volume_rm(world: &mut World) -> Outcome {

@@ -9,6 +9,7 @@ pub fn cases() -> Vec<Case> {
     let case = |name, tools: &[&str], run| Case { name, missing: missing_tools(tools), run };
     vec![
         case("scrub::a_running_container_keeps_the_damaged_layer", &["jq"], running),
+        case("scrub::beside_everything", &[], beside),
         case("scrub::fetched_again", &["docker-registry", "skopeo"], fetched),
     ]
 }
@@ -47,6 +48,25 @@ fn running(world: &mut World) -> Outcome {
     )?;
     world.sh("docker rm -f box later && docker image why busybox | grep 'Removing the image would free'")?.ok()?;
     Ok(())
+}
+
+/// Saves and scrubs while images come and go beside them, and containers run on one that stays.
+fn beside(world: &mut World) -> Outcome {
+    world.load(&["busybox"])?;
+    let archive = world.archive("n8n")?.display().to_string();
+    world.sh("docker run -d --name box busybox sleep 1000 && docker save -o $W/whole.tar busybox")?.ok()?;
+    let others = format!(
+        "( for i in 1 2 3 4 5 6 7 8; do docker load -q -i {archive}; docker rmi -f n8nio/n8n:1.0 n8nio/n8n:2.0 \
+         n8nio/n8n:latest; done ) > $W/others 2>&1 &"
+    );
+    let work = "for i in 1 2 3 4 5 6 7 8; do \
+        docker save busybox | cmp - $W/whole.tar || echo save; \
+        docker image scrub > $W/scrub 2>&1 || cat $W/scrub; \
+        docker save -o $W/n8n.tar n8nio/n8n 2> $W/err || grep -q 'No such image' $W/err || cat $W/err; \
+        docker exec box true || echo exec; done";
+    same("what failed", &world.sh(&format!("{others} {work}; wait; cat $W/others | grep -i error; true"))?.ok()?, "")?;
+    world.sh("docker image scrub && docker rm -f box && docker rmi busybox")?.ok()?;
+    same("layers", &world.sh("find $DATA/overlay2 -name busybox -o -name n8n.bin")?.ok()?, "")
 }
 
 fn fetched(world: &mut World) -> Outcome {

@@ -31,6 +31,11 @@ fn loads(world: &World, what: &str, load: &str) -> Outcome {
     let run =
         "docker run --rm $(docker images -q | sort -u) /bin/busybox sh -c 'cat /marker; stat -c \"%u %a\" /marker'";
     same(what, &world.sh(run)?.ok().map_err(complain)?, "made elsewhere\n7 640")?;
+    // Its layers' archives come back, and what is saved is what was loaded.
+    let back = "docker images -q --no-trunc | sort -u > $W/ids && docker save -o $W/again.tar $(docker images -q | sort -u) && \
+        docker image scrub && docker rmi -f $(docker images -q | sort -u) && docker load -q -i $W/again.tar && \
+        docker images -q --no-trunc | sort -u | cmp - $W/ids";
+    world.sh(back)?.ok().map_err(complain)?;
     world.sh("docker rmi -f $(docker images -q | sort -u)")?.ok().map_err(complain)?;
     Ok(())
 }
