@@ -50,12 +50,8 @@ const LATER: &[&str] = &[
     "checkpoint",
     "compose",
     "config",
-    "container cp",
     "container port",
-    "container stats",
-    "container top",
     "context",
-    "cp",
     "image build",
     "image push",
     "manifest",
@@ -68,9 +64,7 @@ const LATER: &[&str] = &[
     "secret",
     "service",
     "stack",
-    "stats",
     "swarm",
-    "top",
     "trust",
     "volume update",
 ];
@@ -87,7 +81,7 @@ macro_rules! verb {
 }
 
 use Count::{AtLeast, AtMost, Between, Exactly};
-use commands::{change, container, files, image, login, pull, scrub, system, volume};
+use commands::{change, container, copy, files, image, login, pull, scrub, system, volume, watch};
 
 const NONE: Count = AtMost(0);
 
@@ -163,6 +157,15 @@ pub const VERBS: &[Verb] = &[
         "Create a new image from a container's changes",
         files::commit,
         "container commit"
+    ),
+    verb!(
+        Short,
+        "cp",
+        "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|- | SRC_PATH|- CONTAINER:DEST_PATH",
+        Exactly(2),
+        "Copy files/folders between a container and the local filesystem",
+        copy::cp,
+        "container cp"
     ),
     verb!(
         Short,
@@ -295,6 +298,15 @@ pub const VERBS: &[Verb] = &[
     ),
     verb!(
         Short,
+        "stats",
+        "[OPTIONS] [CONTAINER...]",
+        AtLeast(0),
+        "Display a live stream of container(s) resource usage statistics",
+        watch::stats,
+        "container stats"
+    ),
+    verb!(
+        Short,
         "stop",
         "[OPTIONS] CONTAINER [CONTAINER...]",
         AtLeast(1),
@@ -310,6 +322,15 @@ pub const VERBS: &[Verb] = &[
         "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
         image::tag,
         "image tag"
+    ),
+    verb!(
+        Short,
+        "top",
+        "CONTAINER [ps OPTIONS]",
+        AtLeast(1),
+        "Display the running processes of a container",
+        watch::top,
+        "container top"
     ),
     verb!(
         Short,

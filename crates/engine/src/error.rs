@@ -9,6 +9,9 @@ pub enum Error {
     /// No container has this name, id or prefix of an id.
     #[error("No such container: {0}")]
     NoSuchContainer(String),
+    /// A path of `cp` isn't in the container.
+    #[error("{0}")]
+    NoSuchPath(String),
     /// Neither a container nor an image nor a volume has this name.
     #[error("No such object: {0}")]
     NoSuchObject(String),
@@ -97,9 +100,11 @@ impl Error {
 impl Kind for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchContainer(_) | Self::NoSuchObject(_) | Self::NoSuchVolume(_) | Self::ImageMissing(..) => {
-                ErrorKind::NotFound
-            }
+            Self::NoSuchContainer(_)
+            | Self::NoSuchPath(_)
+            | Self::NoSuchObject(_)
+            | Self::NoSuchVolume(_)
+            | Self::ImageMissing(..) => ErrorKind::NotFound,
             Self::NameTaken { .. } | Self::Conflict(_) => ErrorKind::Conflict,
             Self::Ambiguous(_) | Self::Invalid(_) | Self::Option(_) | Self::NoCommand | Self::Config { .. } => {
                 ErrorKind::Invalid

@@ -27,7 +27,7 @@ pub struct ExecRequest {
 
 impl Engine {
     /// The root directory of a running container, as its program sees it.
-    fn root_of_running(&self, container: &Container) -> Result<OwnedFd> {
+    pub(crate) fn root_of_running(&self, container: &Container) -> Result<OwnedFd> {
         let gone = || Error::Conflict(format!("container {} is not running", container.id));
         let path = format!("/proc/{}/root", container.details.status.pid);
         let root = orlop_sys::path::open_directory(Path::new(&path)).map_err(|_| gone())?;

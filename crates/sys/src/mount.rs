@@ -69,6 +69,25 @@ pub fn attach(mount: impl AsFd, target: &Path) -> Result<(), Error> {
         .map_err(|error| Error::io("move_mount", target, error))
 }
 
+/// Attaches a detached mount where the descriptor `target` points to.
+pub fn attach_at(mount: impl AsFd, target: impl AsFd) -> Result<(), Error> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, "", target, "", flags).map_err(|error| Error::call("move_mount", error))
+}
+
+/// Gives this thread a mount namespace of its own, a copy of the present one in which nothing is passed on to others or
+/// comes from them. It ends with its last process.
+pub fn enter_private_namespace() -> Result<(), Error> {
+    // SAFETY: no memory is involved; what other code relies on is that paths stay what they are, which they do until
+    // this thread mounts something.
+    if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
+        let error = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO);
+        return Err(Error::call("unshare", error));
+    }
+    let private = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).map_err(|error| Error::io("make private", "/", error))
+}
+
 /// Changes the mount whose root `mount` has open. Changes to a whole tree happen all or none.
 pub fn change(mount: impl AsFd, changes: Changes) -> Result<(), Error> {
     set_attributes(mount, changes).map_err(|error| Error::call("mount_setattr", error))

@@ -2,6 +2,7 @@
 
 pub mod change;
 pub mod container;
+pub mod copy;
 pub mod files;
 mod foreground;
 pub mod image;
@@ -13,6 +14,7 @@ mod request;
 pub mod scrub;
 pub mod system;
 pub mod volume;
+pub mod watch;
 
 use crate::failure::{Failure, Outcome};
 use crate::output::inspect;

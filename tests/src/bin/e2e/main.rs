@@ -7,6 +7,7 @@
 
 mod acceptance;
 mod bad_input;
+mod copy;
 mod crowd;
 mod files;
 mod flags;
@@ -62,6 +63,7 @@ fn run() -> Outcome<bool> {
         locks::cases(),
         tools::cases(),
         bad_input::cases(),
+        copy::cases(),
         crowd::cases(),
         flags::cases(),
         files::cases(),
