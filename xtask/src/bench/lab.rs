@@ -43,6 +43,17 @@ impl Peer {
         self.does(&words)
     }
 
+    /// `run -d` the same way; the container is called `name`.
+    pub fn starts(&self, name: &str, arguments: &[&str]) -> Outcome {
+        let words: Vec<&str> = ["run", "-d", "--name", name, "--network", "none"]
+            .iter()
+            .chain(self.run_flags)
+            .chain(arguments)
+            .copied()
+            .collect();
+        self.does(&words)
+    }
+
     /// What says its version.
     pub fn version(&self) -> Command {
         let mut command = Command::new(&self.program);

@@ -4,6 +4,7 @@
 mod groups;
 mod lab;
 mod pull;
+mod running;
 mod table;
 
 use std::fmt::Write as _;
@@ -18,9 +19,10 @@ use crate::{Outcome, packages};
 /// A group of measurements: its name, and what runs it and hands back its section of the page.
 type Group = (&'static str, fn(&Lab) -> Outcome<String>);
 
-const GROUPS: [Group; 7] = [
+const GROUPS: [Group; 8] = [
     ("run", groups::run),
     ("lists", groups::lists),
+    ("running", running::running),
     ("load", groups::load),
     ("pull", pull::pull),
     ("init", groups::volume_initialisation),
