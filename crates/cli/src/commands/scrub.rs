@@ -6,6 +6,7 @@ use crate::door::Door;
 use crate::failure::{Failure, Outcome};
 use crate::output::list::{Format, Listing, Row};
 use crate::output::print::{note, out};
+use crate::output::progress::Meter;
 use crate::output::pull::{Display, Place};
 use orlop_engine::{DamagedImage, Engine, PullRequest};
 use orlop_model::size::{human, human_short};
@@ -21,7 +22,10 @@ const FINDINGS: Listing = Listing {
 pub fn scrub(door: &Door, args: args::ScrubArgs) -> Outcome {
     let format = Format::new(&FINDINGS, args.format.as_deref().unwrap_or_default(), false);
     let engine = door.engine()?;
-    let scrubbed = engine.image_scrub(&args.images, args.dry_run, &|_, _| {})?;
+    let meter = Meter::new(false);
+    let scrubbed = engine.image_scrub(&args.images, args.dry_run, &|done, total| meter.checked(done, total));
+    meter.clear();
+    let scrubbed = scrubbed?;
     let rows: Vec<Row> = scrubbed
         .findings
         .into_iter()

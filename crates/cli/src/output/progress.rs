@@ -1,4 +1,4 @@
-//! How far a load is, in one line on a terminal's stderr; nothing anywhere else.
+//! How far a load or a scrub is, in one line on a terminal's stderr; nothing anywhere else.
 
 use orlop_engine::Progress;
 use orlop_model::Digest;
@@ -53,6 +53,13 @@ impl Meter {
         state.shown = Some(Instant::now());
         // A progress line that can't be written is not worth an error.
         let _ = write!(std::io::stderr().lock(), "\r\u{1b}[K{line}");
+    }
+
+    /// Layers that are checked, and all of them.
+    pub fn checked(&self, done: usize, total: usize) {
+        let Some(state) = &self.state else { return };
+        state.lock().unwrap_or_else(PoisonError::into_inner).shown = Some(Instant::now());
+        let _ = write!(std::io::stderr().lock(), "\r\u{1b}[KChecking layers: {done} of {total}");
     }
 
     /// Takes the line away.

@@ -70,7 +70,8 @@ struct Reading {
     crc: Crc,
 }
 
-fn check_record(directory: &Path, diff_id: Digest, tell: &mut dyn FnMut(Difference)) -> Result<()> {
+/// The same for the content alone, and only where there is a record.
+pub(super) fn check_record(directory: &Path, diff_id: Digest, tell: &mut dyn FnMut(Difference)) -> Result<()> {
     let (head, mut steps) = open_steps(directory)?;
     let mut files = Files::below(&directory.join("diff"))?;
     let mut hash = Sha256::new();

@@ -1,5 +1,6 @@
 //! From what was recorded to a record that is proven.
 
+use super::check::check_record;
 use super::head::{self, KEPT, RECORD, TREE};
 use super::moves::{Moves, Place};
 use super::read::{Files, LayerArchive, open_steps};
@@ -158,7 +159,51 @@ fn prove(directory: &Path) -> Result<Archived> {
             Ok(0) => return Ok(Archived::Yes),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Ok(Archived::No(error.to_string())),
+            Err(error) => return unproven(directory, &error),
+        }
+    }
+}
+
+/// A file that doesn't read back as it was written must not become part of an image; for anything else the archive is
+/// kept.
+fn unproven(directory: &Path, reason: &io::Error) -> Result<Archived> {
+    let diff_id = LayerArchive::open(directory)?.diff_id();
+    let mut damaged = None;
+    check_record(directory, diff_id, &mut |found| {
+        if damaged.is_none() && !found.path.as_os_str().is_empty() {
+            damaged = Some(directory.join("diff").join(found.path));
+        }
+    })?;
+    match damaged {
+        Some(path) => Err(Error::Changed { path, reason: "doesn't read back as it was written" }),
+        None => Ok(Archived::No(reason.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sha2::{Digest as _, Sha256};
+
+    #[test]
+    fn a_file_that_does_not_read_back_fails_the_layer() {
+        let base = tempfile::tempdir_in("/var/tmp").unwrap();
+        std::fs::create_dir(base.path().join("diff")).unwrap();
+        for (written, fails) in [("content", false), ("contenT", true), ("cont", true)] {
+            std::fs::write(base.path().join("diff/file"), written).unwrap();
+            let mut recorder = super::super::begin(base.path()).unwrap();
+            recorder.literal(b"header").unwrap();
+            recorder.begin_file(b"file").unwrap();
+            recorder.content(b"content").unwrap();
+            let diff_id = Digest::from_sha256(Sha256::digest(b"headercontent").into());
+            let recorded = Recorded { recorder, moves: Moves::new(base.path()) };
+            match seal(base.path(), recorded, diff_id, true) {
+                Ok(archived) => assert!(!fails && archived == Archived::Yes, "{written}"),
+                Err(error) => assert!(
+                    fails && error.to_string().ends_with("diff/file doesn't read back as it was written"),
+                    "{error}"
+                ),
+            }
         }
     }
 }
