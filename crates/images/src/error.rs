@@ -328,13 +328,19 @@ pub enum Error {
     },
     /// The archive of a layer can't be made again.
     #[error(
-        "layer {diff_id} can't be saved: {source}; `image scrub` says more, loading or pulling the image again repairs it"
+        "layer {diff_id} does not come back: {source}; `image scrub` says more, loading or pulling the image again repairs it"
     )]
     LayerDamaged {
         /// The layer.
         diff_id: Digest,
         /// What was found.
         source: io::Error,
+    },
+    /// A layer that an image is to be made on has gone.
+    #[error("layer {diff_id} of the container's image is not stored any more: load or pull that image again")]
+    LayerGone {
+        /// The layer.
+        diff_id: Digest,
     },
     /// An image names a layer that isn't stored with it.
     #[error("image {image} lacks its layer {diff_id}: load or pull it again", image = .image.short())]
@@ -407,7 +413,9 @@ impl Kind for Error {
             | Self::Platform { .. } => ErrorKind::Invalid,
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::NameInUse { .. } | Self::InUse { .. } | Self::Changed { .. } => ErrorKind::Conflict,
-            Self::Corrupt { .. } | Self::LayerDamaged { .. } | Self::LayerMissing { .. } => ErrorKind::Corrupt,
+            Self::Corrupt { .. } | Self::LayerDamaged { .. } | Self::LayerMissing { .. } | Self::LayerGone { .. } => {
+                ErrorKind::Corrupt
+            }
             Self::Output { .. } => ErrorKind::Invalid,
             Self::WriteArchive { source } => Kind::kind(source),
             Self::Io { source, .. } => Kind::kind(source),

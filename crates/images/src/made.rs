@@ -4,11 +4,14 @@
 use crate::archive::{self, ArchivedImage, ArchivedLayer, Blob, LayerBlob, Listener, Spool};
 use crate::load::{load_all, threads};
 use crate::{Error, Loaded, Store};
+use orlop_layers::LayerArchive;
 use orlop_model::image::{ContainerDefaults, History, ImageConfig, RootFs};
 use orlop_model::{Digest, ImageRef, Timestamp};
+use orlop_state::LayerPhase;
 use sha2::Digest as _;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What an image is made of, besides its new layer.
@@ -67,7 +70,13 @@ fn store_made(store: Store<'_>, image: NewImage, diff_id: Digest, blob: Blob) ->
     let parsed =
         ImageConfig { created, config, rootfs: RootFs { kind: "layers".to_owned(), diff_ids }, history, ..base };
     let config = serde_json::to_vec(&parsed).expect("strings and lists become JSON");
-    let stored = |diff_id: Digest| ArchivedLayer { diff_id, blob: Arc::new(Stored(diff_id)), digest: None };
+    let rows = store.state.read(|tx| tx.layers().list())?;
+    let stored = |diff_id: Digest| {
+        let row = rows.iter().find(|row| row.diff_id == diff_id && row.phase == LayerPhase::Ready);
+        let directory = row.map(|row| store.driver.directory(row.id));
+        let size = directory.as_deref().and_then(|path| LayerArchive::open(path).ok()).map_or(0, |open| open.size());
+        ArchivedLayer { diff_id, blob: Arc::new(Stored { diff_id, directory, size }), digest: None }
+    };
     let mut layers: Vec<ArchivedLayer> = below.into_iter().map(stored).collect();
     layers.push(ArchivedLayer { diff_id, blob: Arc::new(blob), digest: None });
     let names = name.iter().map(ImageRef::familiar).collect();
@@ -84,20 +93,29 @@ fn store_made(store: Store<'_>, image: NewImage, diff_id: Digest, blob: Blob) ->
     Ok(loaded.remove(0))
 }
 
-/// A layer that is here, so nobody reads its archive.
+/// A layer that is here, so nobody reads its archive; unless it is marked as damaged. Then it is made again, if the archive
+/// still comes back.
 #[derive(Debug)]
-struct Stored(Digest);
+struct Stored {
+    diff_id: Digest,
+    directory: Option<PathBuf>,
+    size: u64,
+}
 
 impl LayerBlob for Stored {
     fn name(&self) -> String {
-        self.0.to_string()
+        self.diff_id.to_string()
     }
 
     fn size(&self) -> u64 {
-        0
+        self.size
     }
 
     fn open<'a>(&'a self, _: Listener<'a>) -> Result<Box<dyn Read + Send + 'a>, Error> {
-        Err(Error::archive(format!("layer {} of the container's image is not stored any more", self.0)))
+        let Some(directory) = &self.directory else {
+            return Err(Error::LayerGone { diff_id: self.diff_id });
+        };
+        let damaged = |source| Error::LayerDamaged { diff_id: self.diff_id, source: io::Error::other(source) };
+        Ok(Box::new(LayerArchive::open(directory).map_err(damaged)?))
     }
 }

@@ -27,6 +27,7 @@ fn running(world: &mut World) -> Outcome {
     world.sh("docker image scrub > $W/out 2> $W/err")?.fails(1)?;
     world.sh("grep -E '/bin/busybox +content has changed +busybox:latest' $W/out")?.ok()?;
     world.sh("grep 'Container box runs on a damaged layer' $W/err && grep 'load or pull it again' $W/err")?.ok()?;
+    world.sh("! docker commit box copy 2> $W/err && grep 'not what they were' $W/err")?.ok()?;
     let json = "docker image scrub --dry-run --format json busybox 2>/dev/null | jq -r .Path";
     same("as JSON", &world.sh(json)?.ok()?, "/bin/busybox")?;
 
