@@ -41,6 +41,8 @@ pub struct Images {
     pub max_download_attempts: u32,
     /// Seconds that a registry may be silent, or bring next to nothing.
     pub download_timeout: u64,
+    /// Whether the blobs of pulled layers stay beside their files.
+    pub keep_blobs: bool,
 }
 
 impl Default for Images {
@@ -50,6 +52,7 @@ impl Default for Images {
             max_concurrent_downloads: defaults.downloads,
             max_download_attempts: defaults.attempts,
             download_timeout: defaults.timeout.as_secs(),
+            keep_blobs: defaults.keep_blobs,
         }
     }
 }
@@ -172,6 +175,7 @@ impl Config {
             downloads: self.images.max_concurrent_downloads,
             attempts: self.images.max_download_attempts,
             timeout: Duration::from_secs(self.images.download_timeout),
+            keep_blobs: self.images.keep_blobs,
         }
     }
 

@@ -220,7 +220,7 @@ fn load_locked(
     if !existed || !known {
         progress(Progress::Syncing);
         for image in images {
-            image.image.layers.iter().for_each(|layer| layer.blob.unpacked());
+            image.image.layers.iter().try_for_each(|layer| layer.blob.unpacked())?;
             write_blobs(store, &image.image)?;
         }
         durable::sync_file_system(store.state.root())?;

@@ -136,7 +136,7 @@ fn pull_one(
 ) -> Result<Pulled, Attempt> {
     let registry = Arc::new(Registry::new(settings.clone()));
     let sessions: Vec<Arc<Session>> = registry.sessions(name, credentials);
-    let Found { digest, mut image, layers } = find(&registry, &sessions, &Wanted { name, platform }, &store.ingest())?;
+    let Found { digest, mut image, layers } = find(&registry, &sessions, &Wanted { name, platform }, store)?;
     events(PullEvent::Begin(name.clone()));
     let pinned = ImageRef { tag: None, digest: Some(digest), ..name.clone() };
     if name.digest.is_none() {

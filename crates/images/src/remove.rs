@@ -42,9 +42,8 @@ pub struct Removed {
 
 /// What is left to do once the rows are gone.
 struct Leftover {
-    image: Digest,
+    image: ImageRow,
     layers: Vec<Id>,
-    blobs: Vec<Digest>,
 }
 
 /// Removes a name, and with its last name the image; or the image by its id.
@@ -185,16 +184,16 @@ fn delete_rows(
         }
     }
     lines.extend(gone.into_iter().rev());
-    Ok(Leftover { image: row.id, layers, blobs: row.blobs() })
+    Ok(Leftover { image: row.clone(), layers })
 }
 
 /// Deletes what the rows no longer name. The image's lock is held.
 fn clear(store: Store<'_>, leftover: &Leftover) -> Result<u64, Error> {
     let mut freed = store.delete_layers(&leftover.layers)?;
-    for blob in &leftover.blobs {
-        freed += store.delete_blob(*blob)?;
+    // The manifest goes last: it names the others.
+    for blob in store.kept_blobs(&leftover.image)?.into_iter().chain(leftover.image.blobs()) {
+        freed += store.delete_blob(blob)?;
     }
-    debug_assert_eq!(leftover.blobs.first(), Some(&leftover.image), "the config's digest is the image's id");
     Ok(freed)
 }
 

@@ -50,6 +50,28 @@ impl Store<'_> {
         Ok(orlop_layers::store::delete(self.state, self.driver, layers)?.values().sum())
     }
 
+    /// The layers' blobs that an image's manifest names, stored or not.
+    fn layer_blobs(&self, row: &ImageRow) -> Vec<Digest> {
+        let manifest =
+            row.manifest.and_then(|digest| blob(self.state.root(), digest).ok().map(|bytes| (digest, bytes)));
+        let parsed = manifest.and_then(|(digest, bytes)| crate::archive::oci::parse_manifest(digest, &bytes).ok());
+        parsed.and_then(|manifest| manifest.layers).into_iter().flatten().map(|layer| layer.digest).collect()
+    }
+
+    /// Of an image's layers, the blobs that were kept and that no other image has; its row is still there or not.
+    pub(crate) fn kept_blobs(&self, row: &ImageRow) -> Result<Vec<Digest>, Error> {
+        let mut kept = self.layer_blobs(row);
+        kept.retain(|digest| self.blob_path(*digest).exists());
+        if kept.is_empty() {
+            return Ok(kept);
+        }
+        let others = self.state.read(|tx| tx.images().list())?;
+        let needed: HashSet<Digest> =
+            others.iter().filter(|other| other.id != row.id).flat_map(|other| self.layer_blobs(other)).collect();
+        kept.retain(|digest| !needed.contains(digest));
+        Ok(kept)
+    }
+
     /// Deletes a blob; returns the bytes that are free now.
     pub(crate) fn delete_blob(&self, digest: Digest) -> Result<u64, Error> {
         use std::os::unix::fs::MetadataExt;
@@ -158,7 +180,11 @@ fn recover_blobs(store: Store<'_>) -> Result<usize, Error> {
         let Some(_lock) = store.state.try_lock("layer", &digest.hex())? else { continue };
         let age = entry.metadata().ok().and_then(|metadata| metadata.modified().ok()?.elapsed().ok());
         let is_old = age.is_some_and(|age| age.as_secs() > 3600);
-        if is_old && (hex != name || !store.state.read(known)?.contains(&digest)) {
+        let is_kept = || -> Result<bool, Error> {
+            let images = store.state.read(|tx| tx.images().list())?;
+            Ok(hex == name && images.iter().any(|image| store.layer_blobs(image).contains(&digest)))
+        };
+        if is_old && !is_kept()? && (hex != name || !store.state.read(known)?.contains(&digest)) {
             let path = entry.path();
             std::fs::remove_file(&path).map_err(|source| Error::Io { action: "remove", path, source })?;
             removed += 1;

@@ -33,8 +33,10 @@ pub trait LayerBlob: std::fmt::Debug + Send + Sync {
     /// crate inside of a reader's error is what the user gets to see.
     fn open<'a>(&'a self, listener: Listener<'a>) -> Result<Box<dyn Read + Send + 'a>, Error>;
 
-    /// Everything is unpacked and verified, and goes to the disk next: copies of the blob need not go there.
-    fn unpacked(&self) {}
+    /// Everything is unpacked and verified, and goes to the disk next: a copy of the blob goes there too, or goes away.
+    fn unpacked(&self) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Another layer has failed: wakes a reader that waits.
     fn cancel(&self) {}

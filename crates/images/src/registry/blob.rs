@@ -3,9 +3,9 @@
 use super::http::Response;
 use super::session::{back_off, pause, sleep};
 use super::{Failure, Registry, Session};
-use crate::Error;
 use crate::archive::{LayerBlob, Listener};
 use crate::load::Progress;
+use crate::{Error, Store};
 use orlop_model::Digest;
 use orlop_sys::lock::FileLock;
 use std::fs::File;
@@ -30,6 +30,8 @@ pub(crate) struct RemoteLayer {
     digest: Digest,
     size: u64,
     path: PathBuf,
+    /// Where it stays once it has come whole, and where an earlier pull may have left it.
+    kept: PathBuf,
     /// Held from the first byte until the blob isn't needed any more.
     lock: Mutex<Option<FileLock>>,
     /// Some of what was read had been there before.
@@ -42,14 +44,15 @@ impl RemoteLayer {
         sessions: &[Arc<Session>],
         digest: Digest,
         size: u64,
-        ingest: &Path,
+        store: Store<'_>,
     ) -> Arc<Self> {
         Arc::new(Self {
             registry: Arc::clone(registry),
             sessions: sessions.to_vec(),
             digest,
             size,
-            path: ingest.join(digest.hex()),
+            path: store.ingest().join(digest.hex()),
+            kept: store.blob_path(digest),
             lock: Mutex::default(),
             replayed: AtomicBool::new(false),
         })
@@ -66,8 +69,23 @@ impl RemoteLayer {
 
     /// Removes what has come so far.
     pub(crate) fn discard(&self) {
+        if self.was_replayed() {
+            // What was read may be this one, and it may be damaged. Not there is as good.
+            let _ = std::fs::remove_file(&self.kept);
+        }
+        self.drop_partial();
+    }
+
+    fn drop_partial(&self) {
         if let Some(lock) = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take() {
             lock.remove();
+        }
+    }
+
+    fn open_stored(&self) -> Result<(File, u64), Error> {
+        match File::open(&self.kept) {
+            Ok(file) if file.metadata().is_ok_and(|metadata| metadata.len() == self.size) => Ok((file, self.size)),
+            _ => self.open_partial(),
         }
     }
 
@@ -106,7 +124,7 @@ impl LayerBlob for RemoteLayer {
     }
 
     fn open<'a>(&'a self, listener: Listener<'a>) -> Result<Box<dyn Read + Send + 'a>, Error> {
-        let (file, stored) = self.open_partial()?;
+        let (file, stored) = self.open_stored()?;
         self.replayed.fetch_or(stored > 0, Ordering::Relaxed);
         Ok(Box::new(Stream {
             layer: self,
@@ -122,8 +140,19 @@ impl LayerBlob for RemoteLayer {
         }))
     }
 
-    fn unpacked(&self) {
-        self.discard();
+    fn unpacked(&self) -> Result<(), Error> {
+        let held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.registry.settings.keep_blobs && held.is_some() {
+            let io = |source| Error::Io { action: "move the blob to", path: self.kept.clone(), source };
+            if let Some(parent) = self.kept.parent() {
+                std::fs::create_dir_all(parent).map_err(io)?;
+            }
+            // The sync that comes next covers the blob and its name.
+            return std::fs::rename(&self.path, &self.kept).map_err(io);
+        }
+        drop(held);
+        self.drop_partial();
+        Ok(())
     }
 
     fn cancel(&self) {

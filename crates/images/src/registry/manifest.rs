@@ -2,14 +2,13 @@
 
 use super::blob::RemoteLayer;
 use super::{Failure, Registry, Session};
-use crate::Error;
 use crate::archive::oci::{self, Descriptor, Index, ManifestKind, assemble, parse_manifest};
 use crate::archive::{ArchivedImage, LayerBlob, MAX_JSON, parse_json, sha256};
+use crate::{Error, Store};
 use orlop_model::image::ImageConfig;
 use orlop_model::{Digest, ImageRef, Platform};
 use serde::Deserialize;
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::Arc;
 
 /// Indexes within indexes.
@@ -45,14 +44,14 @@ pub(crate) fn find(
     registry: &Arc<Registry>,
     sessions: &[Arc<Session>],
     wanted: &Wanted<'_>,
-    ingest: &Path,
+    store: Store<'_>,
 ) -> Result<Found, Error> {
     let mut failures = Vec::new();
     for (index, session) in sessions.iter().enumerate() {
         // Whoever has the manifest is asked for its layers first, and then the others.
         let order =
             std::iter::once(session).chain(sessions.iter().enumerate().filter(|(at, _)| *at != index).map(|(_, s)| s));
-        match find_at(registry, session, order.cloned().collect(), wanted, ingest) {
+        match find_at(registry, session, order.cloned().collect(), wanted, store) {
             Ok(found) => return Ok(found),
             Err(Stop::Asked(failure)) => failures.push((session.place().to_owned(), failure)),
             Err(Stop::Bad(error)) => return Err(error),
@@ -121,7 +120,7 @@ fn find_at(
     session: &Arc<Session>,
     order: Vec<Arc<Session>>,
     wanted: &Wanted<'_>,
-    ingest: &Path,
+    store: Store<'_>,
 ) -> Result<Found, Stop> {
     let name = wanted.name;
     let reference = match (&name.digest, &name.tag) {
@@ -137,7 +136,7 @@ fn find_at(
         .layers
         .iter()
         .flatten()
-        .map(|layer| RemoteLayer::new(registry, &order, layer.digest, layer.size, ingest))
+        .map(|layer| RemoteLayer::new(registry, &order, layer.digest, layer.size, store))
         .collect();
     let find = |descriptor: &Descriptor| -> Result<Arc<dyn LayerBlob>, Error> {
         let found = layers.iter().find(|layer| layer.digest() == descriptor.digest);

@@ -45,6 +45,8 @@ pub struct Settings {
     pub attempts: u32,
     /// How long a server may be silent, or bring next to nothing.
     pub timeout: Duration,
+    /// Whether blobs of layers stay in `content/blobs`.
+    pub keep_blobs: bool,
 }
 
 /// One registry's.
@@ -61,7 +63,7 @@ pub struct HostSettings {
 impl Default for Settings {
     /// Docker's numbers.
     fn default() -> Self {
-        Self { hosts: BTreeMap::new(), downloads: 3, attempts: 5, timeout: Duration::from_secs(30) }
+        Self { hosts: BTreeMap::new(), downloads: 3, attempts: 5, timeout: Duration::from_secs(30), keep_blobs: false }
     }
 }
 

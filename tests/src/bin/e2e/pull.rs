@@ -20,6 +20,8 @@ pub fn cases() -> Vec<Case> {
         case("pull::waits_end", waits_end),
         case("pull::credentials_stay_where_they_belong", credentials),
         case("pull::login_and_logout", login_and_logout),
+        case("pull::a_newer_image_takes_the_name", newer),
+        case("pull::blobs_may_stay", blobs_may_stay),
         case("pull::platforms", platforms),
         case("pull::killed_and_gone_on", killed),
         case("pull::two_at_once", two_at_once),
@@ -432,6 +434,66 @@ fn login_and_logout(world: &mut World) -> Outcome {
     world.sh(&format!("echo secret | docker login -u me --password-stdin {address}"))?.ok()?;
     contains("kept", &world.sh("cat $W/kept; cat $W/home/.docker/config.json")?.ok()?, "\"Secret\":\"secret\"")?;
     world.sh(&format!("docker login {address} && docker logout {address} && test ! -e $W/kept"))?.ok().map(drop)
+}
+
+/// The old image stays, known by its digest, until it is pruned.
+fn newer(world: &mut World) -> Outcome {
+    let pull = |seed: u64| -> Outcome<registry::Made> {
+        let mut content = Content::new();
+        let made = registry::image(&mut content, "library/x", "1", &[1000], seed);
+        let registry = Registry::start(content, |_| Reply::Usual)?;
+        mirror(world, &registry.address, QUICK)?;
+        world.sh("docker pull -q x:1")?.ok()?;
+        Ok(made)
+    };
+    let (old, new) = (pull(1)?, pull(2)?);
+    let images = |what: &str| {
+        world
+            .sh(&format!(
+                "docker images --no-trunc {what} --format '{{{{.Repository}}}} {{{{.Tag}}}} {{{{.ID}}}}' | sort"
+            ))?
+            .ok()
+    };
+    same("images", &images("")?, &format!("x 1 {}\nx <none> {}", new.config, old.config))?;
+    same("dangling", &images("-f dangling=true")?, &format!("x <none> {}", old.config))?;
+    let digests = "docker images --digests --format '{{.Digest}}' | sort";
+    let mut expected = [old.manifest.clone(), new.manifest.clone()];
+    expected.sort();
+    same("digests", &world.sh(digests)?.ok()?, &expected.join("\n"))?;
+    world.sh(&format!("docker create --pull never x@{} true && docker rm $(docker ps -aq)", old.manifest))?.ok()?;
+    let pruned = world.sh("docker image prune -f")?.ok()?;
+    contains("prune", &pruned, &format!("untagged: x@{}\ndeleted: {}\n", old.manifest, old.config))?;
+    same("images", &images("")?, &format!("x 1 {}", new.config))?;
+    let removed = world.sh("docker rmi x:1")?.ok()?;
+    contains("rmi", &removed, &format!("Untagged: x:1\nUntagged: x@{}\nDeleted: {}", new.manifest, new.config))?;
+    nothing_left(world, "removed images")
+}
+
+/// `keep-blobs`: what came stays beside the files, for as long as an image has it.
+fn blobs_may_stay(world: &mut World) -> Outcome {
+    let mut content = Content::new();
+    let one = registry::image(&mut content, "library/x", "1", &[5000, 300], 5);
+    let other = registry::image(&mut content, "library/x", "2", &[5000, 400], 5);
+    let registry = Registry::start(content, |_| Reply::Usual)?;
+    mirror(world, &registry.address, &format!("{QUICK}keep-blobs = true\n"))?;
+    world.sh("docker pull -q x:1 && docker pull -q x:2")?.ok()?;
+    let blobs = "cd $DATA/content/blobs/sha256 && find . -type f -printf '%f\\n' | sort";
+    let all = |images: &[&registry::Made]| {
+        let digests = images.iter().flat_map(|made| made.layers.iter().chain([&made.config, &made.manifest]));
+        let names: std::collections::BTreeSet<&str> = digests.map(|digest| &digest[7..]).collect();
+        names.into_iter().collect::<Vec<_>>().join("\n")
+    };
+    same("blobs", &world.sh(blobs)?.ok()?, &all(&[&one, &other]))?;
+    let sums =
+        "cd $DATA/content/blobs/sha256 && for f in *; do test $f = $(sha256sum < $f | cut -d' ' -f1) || exit 1; done";
+    world.sh(sums)?.ok()?;
+    // What nobody needs goes an hour later; these are needed.
+    world.sh("touch -d '2 hours ago' $DATA/content/blobs/sha256/* && docker system tend")?.ok()?;
+    same("blobs after tend", &world.sh(blobs)?.ok()?, &all(&[&one, &other]))?;
+    world.sh("docker rmi x:1")?.ok()?;
+    same("blobs of the other image", &world.sh(blobs)?.ok()?, &all(&[&other]))?;
+    world.sh("docker rmi x:2")?.ok()?;
+    nothing_left(world, "removed images")
 }
 
 fn platforms(world: &mut World) -> Outcome {
