@@ -5,7 +5,7 @@ use crate::container::Phase;
 use crate::{Container, Engine, Error, Network, Result};
 use orlop_model::Id;
 use orlop_model::options::security::Seccomp;
-use orlop_model::options::{CgroupMode, IpcMode, PidMode, SecurityOptions, UtsMode};
+use orlop_model::options::{CgroupMode, HostOptions, IpcMode, PidMode, SecurityOptions, UtsMode};
 use orlop_runtime::oci::Runc;
 use orlop_runtime::spec::{self, Confinement, Device, HostInput, Namespace, Namespaces, SpecMount};
 use orlop_runtime::{apparmor, seccomp, selinux};
@@ -155,7 +155,7 @@ impl Engine {
         let mut mounts = match &options.ipc {
             IpcMode::Private | IpcMode::None => Vec::new(),
             IpcMode::Shareable => {
-                let size = options.shm_size.unwrap_or(orlop_model::options::HostOptions::SHM_SIZE);
+                let size = options.shm_size.unwrap_or(HostOptions::SHM_SIZE);
                 let place = self.shared_memory_of(container.id);
                 mount_shared_memory(&place, size)?;
                 vec![bind(place, "/dev/shm")]
@@ -233,8 +233,13 @@ impl Engine {
     }
 }
 
+/// Whether a container works on what is the host's own, so that a label of its own would only be in the way.
+pub(crate) fn is_beside_the_host(options: &HostOptions) -> bool {
+    options.privileged || options.pid == PidMode::Host || options.ipc == IpcMode::Host
+}
+
 fn labels(container: &Container, security: &SecurityOptions) -> Option<selinux::Labels> {
-    let is_confined = selinux::is_enforcing() && !container.details.host.options.privileged;
+    let is_confined = selinux::is_enforcing() && !is_beside_the_host(&container.details.host.options);
     let id = container.id.hex();
     is_confined.then(|| selinux::labels(&security.labels, selinux::categories(id.as_bytes())))?
 }

@@ -354,26 +354,22 @@ fn hostname(id: Id, request: &CreateRequest) -> Result<String> {
     }
 }
 
-const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// The image's variables with the user's over them. An entry of the image without `=` is dropped: it would take the
-/// value of the process that starts the container. One of the user's without `=` removes the variable.
+/// The user's variables, then the image's that they don't name: Docker's order. An entry of the image without `=` is
+/// dropped: it would take the value of the process that starts the container. One of the user's without `=` removes the
+/// variable.
 fn merge_env(image: &[String], user: &[String]) -> Vec<String> {
     let name_of = |entry: &str| entry.split_once('=').map_or(entry, |(name, _)| name).to_owned();
-    let mut env: Vec<String> = image.iter().filter(|entry| entry.contains('=')).cloned().collect();
-    if !env.iter().any(|entry| entry.starts_with("PATH=")) {
-        env.insert(0, DEFAULT_PATH.to_owned());
-    }
+    let mut env: Vec<String> = Vec::new();
     for entry in user {
         let name = name_of(entry);
-        let place = env.iter().position(|present| name_of(present) == name);
-        match (place, entry.contains('=')) {
-            (Some(place), true) => env[place].clone_from(entry),
-            (Some(place), false) => drop(env.remove(place)),
-            (None, true) => env.push(entry.clone()),
-            (None, false) => {}
+        match env.iter().position(|present| name_of(present) == name) {
+            Some(place) => env[place].clone_from(entry),
+            None => env.push(entry.clone()),
         }
     }
+    let named: Vec<String> = env.iter().map(|entry| name_of(entry)).collect();
+    env.retain(|entry| entry.contains('='));
+    env.extend(image.iter().filter(|entry| entry.contains('=') && !named.contains(&name_of(entry))).cloned());
     env
 }
 
@@ -414,9 +410,9 @@ mod tests {
     fn variables_of_the_user_replace_and_remove_those_of_the_image() {
         let list = |entries: &[&str]| entries.iter().map(|entry| (*entry).to_owned()).collect::<Vec<_>>();
         for (image, user, expected) in [
-            (list(&["A=1", "SECRET"]), list(&["A=2", "B="]), list(&[DEFAULT_PATH, "A=2", "B="])),
+            (list(&["A=1", "SECRET", "C=3"]), list(&["A=2", "B="]), list(&["A=2", "B=", "C=3"])),
             (list(&["PATH=/bin", "A=1"]), list(&["A"]), list(&["PATH=/bin"])),
-            (list(&[]), list(&["PATH=/x", "NOT"]), list(&["PATH=/x"])),
+            (list(&[]), list(&["PATH=/x", "NOT", "PATH=/y"]), list(&["PATH=/y"])),
         ] {
             assert_eq!(merge_env(&image, &user), expected);
         }

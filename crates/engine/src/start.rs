@@ -230,6 +230,9 @@ impl Engine {
     }
 }
 
+/// Docker's, for an image that says none.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// The variables of a process: the container's, and those that Docker adds.
 pub(crate) fn environment(env: &[String], hostname: &str, tty: bool, home: &str) -> Vec<String> {
     let mut all = env.to_vec();
@@ -238,6 +241,7 @@ pub(crate) fn environment(env: &[String], hostname: &str, tty: bool, home: &str)
             all.push(format!("{name}={value}"));
         }
     };
+    add("PATH", DEFAULT_PATH);
     add("HOSTNAME", hostname);
     if tty {
         add("TERM", "xterm");

@@ -154,12 +154,14 @@ fn cgroup_mode(options: &HostOptions) -> &'static str {
     }
 }
 
-/// As given; a privileged container's processes aren't labelled.
+/// As given, and what follows from sharing the host's processes: they aren't labelled.
 fn security_options(options: &HostOptions) -> Value {
-    match (options.privileged, options.security.is_empty()) {
-        (true, true) => json!(["label=disable"]),
-        _ => some_list(&options.security),
+    let mut all = options.security.clone();
+    let says_label = all.iter().any(|option| option.starts_with("label"));
+    if !says_label && crate::confine::is_beside_the_host(options) {
+        all.push("label=disable".to_owned());
     }
+    some_list(&all)
 }
 
 /// Docker's `Mount`, as `--mount` says it.

@@ -11,6 +11,7 @@ mod copy;
 mod crowd;
 mod files;
 mod flags;
+mod inspect;
 mod kill;
 mod life;
 mod locks;
@@ -67,6 +68,7 @@ fn run() -> Outcome<bool> {
         crowd::cases(),
         flags::cases(),
         files::cases(),
+        inspect::cases(),
         kill::cases(),
         life::cases(),
         postgres::cases(),
