@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: one static binary.
+//! `cargo xtask dist`: one static binary, with its manual pages and completion scripts beside it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,6 +11,13 @@ use crate::shell::{capture, cargo, pass, target};
 pub fn run() -> Outcome {
     let binary = build()?;
     let version = capture(Command::new(&binary).arg("--version"))?;
+    let manual = binary.with_file_name("man1");
+    pass(Command::new(&binary).args(["internal", "man"]).arg(&manual))?;
+    for shell in ["bash", "zsh", "fish"] {
+        let script = capture(Command::new(&binary).args(["completion", shell]))?;
+        let path = binary.with_file_name(format!("orlop.{shell}"));
+        fs::write(&path, script).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
     let size = fs::metadata(&binary).map_err(|error| error.to_string())?.len();
     println!("{}: static, {:.1} MB, {}", binary.display(), size as f64 / 1e6, version.trim());
     Ok(())

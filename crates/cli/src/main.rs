@@ -82,6 +82,12 @@ fn verb(program: &str, words: &[String]) -> Outcome {
         [internal, adopt, directory] if internal == "internal" && adopt == "adopt" => {
             Ok(commands::internal::adopt(directory.as_ref()))
         }
+        [internal, complete, words @ ..] if internal == "internal" && complete == "complete" => {
+            commands::complete::complete(&door, words)
+        }
+        [internal, man, directory] if internal == "internal" && man == "man" => {
+            commands::man::pages(&door, directory.as_ref())
+        }
         [internal, reap, id] if internal == "internal" && reap == "reap" => commands::internal::reap(&door, id),
         [internal, restart, id] if internal == "internal" && restart == "restart" => {
             commands::internal::restart(&door, id)

@@ -81,7 +81,7 @@ macro_rules! verb {
 }
 
 use Count::{AtLeast, AtMost, Between, Exactly};
-use commands::{change, container, copy, files, image, login, pull, scrub, system, volume, watch};
+use commands::{change, complete, container, copy, files, image, login, pull, scrub, system, volume, watch};
 
 const NONE: Count = AtMost(0);
 
@@ -166,6 +166,14 @@ pub const VERBS: &[Verb] = &[
         "Copy files/folders between a container and the local filesystem",
         copy::cp,
         "container cp"
+    ),
+    verb!(
+        Short,
+        "completion",
+        "SHELL",
+        Exactly(1),
+        "Generate the completion script for bash, zsh or fish",
+        complete::completion
     ),
     verb!(
         Short,
@@ -476,8 +484,11 @@ pub fn dispatch(door: &Door, words: &[String]) -> Outcome {
     }
     if !NOUNS.iter().any(|(known, _)| *known == noun) {
         let program = &door.program;
-        let text =
-            format!("{program}: unknown command: {program} {first}\n\nRun '{program} --help' for more information");
+        let known = VERBS.iter().map(|verb| verb.syntax.path).chain(NOUNS.iter().map(|(noun, _)| *noun));
+        let hint = hint(program, "", first, known.filter(|name| !name.contains(' ')));
+        let text = format!(
+            "{program}: unknown command: {program} {first}\n\nRun '{program} --help' for more information{hint}"
+        );
         return Err(Refusal::Arguments(text).into());
     }
     match words.get(depth).map(String::as_str) {
@@ -489,7 +500,12 @@ pub fn dispatch(door: &Door, words: &[String]) -> Outcome {
             Err(match word.starts_with('-') {
                 true => Refusal::Flag(format!("unknown flag: {word}\n\n{pointer}")),
                 false => {
-                    Refusal::Arguments(format!("{program}: unknown command: {program} {noun} {word}\n\n{pointer}"))
+                    let prefix = format!("{noun} ");
+                    let names = VERBS.iter().flat_map(|verb| verb.aliases.iter().copied().chain([verb.syntax.path]));
+                    let hint = hint(program, &prefix, word, names.filter_map(|name| name.strip_prefix(&prefix)));
+                    Refusal::Arguments(format!(
+                        "{program}: unknown command: {program} {noun} {word}\n\n{pointer}{hint}"
+                    ))
                 }
             }
             .into())
@@ -497,8 +513,22 @@ pub fn dispatch(door: &Door, words: &[String]) -> Outcome {
     }
 }
 
+/// The words that may follow `before` (`volume`) in the name of a verb.
+pub fn names_below(before: &str) -> Vec<String> {
+    let prefix = if before.is_empty() { String::new() } else { format!("{before} ") };
+    let names = VERBS.iter().flat_map(|verb| verb.aliases.iter().copied().chain([verb.syntax.path]));
+    let below = names.chain(NOUNS.iter().map(|(noun, _)| *noun)).filter_map(|name| name.strip_prefix(&prefix));
+    below.filter_map(|rest| rest.split(' ').next()).map(str::to_owned).collect()
+}
+
+/// The verb that may have been meant, as a line of its own.
+fn hint<'a>(program: &str, prefix: &str, word: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let near = orlop_model::near::near(word, known);
+    near.first().map_or_else(String::new, |name| format!("\nHint: did you mean '{program} {prefix}{name}'?"))
+}
+
 /// The verb with the longest name that `words` begin with, and how many words that name has.
-fn find(words: &[String]) -> Option<(&'static Verb, usize)> {
+pub fn find(words: &[String]) -> Option<(&'static Verb, usize)> {
     (1..=words.len().min(3)).rev().find_map(|length| {
         let name = words[..length].join(" ");
         let named = |verb: &&Verb| verb.syntax.path == name || verb.aliases.contains(&name.as_str());

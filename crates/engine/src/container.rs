@@ -2,6 +2,7 @@
 
 use crate::{Engine, Error, Network, Result};
 use orlop_model::mount::{MountSpec, VolumesFrom};
+use orlop_model::near::near;
 use orlop_model::options::{HealthCheck, HostOptions};
 use orlop_model::{Id, Timestamp};
 use orlop_mounts::ResolvedMount;
@@ -230,7 +231,12 @@ impl Details {
 /// Finds the container that the user means: by name, by id, or by a prefix that only one id has.
 pub(crate) fn find(tx: &ReadTx<'_>, text: &str) -> Result<Container> {
     let containers = tx.table::<Container>();
-    let missing = || Error::NoSuchContainer(text.to_owned());
+    let missing = || {
+        // The hint is no reason to fail otherwise than by what is missing.
+        let names = containers.list().unwrap_or_default();
+        let names = near(text.trim_start_matches('/'), names.iter().map(|container| container.name.as_str()));
+        Error::NoSuchContainer(text.to_owned()).near(names)
+    };
     let is_id = !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| b"0123456789abcdef".contains(&byte));
     if is_id
         && text.len() == 64

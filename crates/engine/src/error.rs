@@ -12,6 +12,9 @@ pub enum Error {
     /// A path of `cp` isn't in the container.
     #[error("{0}")]
     NoSuchPath(String),
+    /// What isn't there, and names of the same kind that are close to it; for a hint.
+    #[error("{0}")]
+    Near(Box<Error>, Vec<String>),
     /// Neither a container nor an image nor a volume has this name.
     #[error("No such object: {0}")]
     NoSuchObject(String),
@@ -97,6 +100,13 @@ impl Error {
     }
 }
 
+impl Error {
+    /// With names that may have been meant.
+    pub(crate) fn near(self, names: Vec<String>) -> Self {
+        if names.is_empty() { self } else { Self::Near(Box::new(self), names) }
+    }
+}
+
 impl Kind for Error {
     fn kind(&self) -> ErrorKind {
         match self {
@@ -110,6 +120,7 @@ impl Kind for Error {
                 ErrorKind::Invalid
             }
             Self::Unsupported(_) => ErrorKind::Unsupported,
+            Self::Near(error, _) => error.kind(),
             Self::Io { source, .. } => Kind::kind(source),
             Self::State(error) => error.kind(),
             Self::Sys(error) => error.kind(),

@@ -22,6 +22,13 @@ impl Engine {
         Ok((row, config))
     }
 
+    /// Every tag, as a user writes it.
+    pub fn image_tags(&self) -> Result<Vec<String>> {
+        let rows = self.state.read(|tx| tx.tags().list())?;
+        let references = rows.iter().filter_map(|row| ImageRef::parse(&row.name).ok());
+        Ok(references.map(|reference| reference.familiar()).collect())
+    }
+
     /// `load`.
     pub fn load(&self, source: Source, progress: &(dyn Fn(Progress) + Sync)) -> Result<Vec<Loaded>> {
         let loaded = orlop_images::load(self.image_store()?, source, progress)?;
@@ -126,7 +133,8 @@ impl Error {
     pub fn close_matches(&self) -> &[String] {
         match self {
             Self::Images(orlop_images::Error::NotFound { close_matches, .. })
-            | Self::ImageMissing(_, close_matches) => close_matches,
+            | Self::ImageMissing(_, close_matches)
+            | Self::Near(_, close_matches) => close_matches,
             _ => &[],
         }
     }

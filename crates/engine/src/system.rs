@@ -4,7 +4,7 @@ use crate::container::Phase;
 use crate::list::ContainerSize;
 use crate::{Container, Engine, RemoveRequest, Result, VolumeUsage};
 use orlop_images::ImagesUsage;
-use orlop_model::Id;
+use orlop_model::{ErrorKind, Id, Kind};
 use std::path::PathBuf;
 
 /// `system df`.
@@ -110,7 +110,7 @@ impl Engine {
                     pruned.containers.push(container.id);
                     pruned.trashed_bytes += size;
                 }
-                Err(crate::Error::Conflict(_) | crate::Error::NoSuchContainer(_)) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -2,7 +2,8 @@
 
 use crate::{Engine, Error, Result};
 use orlop_model::filter::Filters;
-use orlop_model::{Id, VolumeName};
+use orlop_model::near::near;
+use orlop_model::{ErrorKind, Id, Kind, VolumeName};
 use orlop_state::events::Event;
 use orlop_state::{TrashRow, VolumeRow};
 use orlop_volumes::{CreateVolume, PrunePlan, Pruned, Removal, RemoveVolume, Volume, trash};
@@ -35,13 +36,26 @@ impl Engine {
 
     /// `volume inspect`.
     pub fn volume_inspect(&self, name: &str) -> Result<Volume> {
-        Ok(orlop_volumes::inspect(&self.state, &volume_name(name)?)?)
+        let found = volume_name(name).and_then(|name| Ok(orlop_volumes::inspect(&self.state, &name)?));
+        found.map_err(|error| self.near_volume(error, name))
+    }
+
+    /// A volume that isn't there, with names that may have been meant.
+    fn near_volume(&self, error: Error, name: &str) -> Error {
+        if error.kind() != ErrorKind::NotFound {
+            return error;
+        }
+        // The hint is no reason to fail otherwise than by what is missing.
+        let rows = self.state.read(|tx| tx.volumes().list()).unwrap_or_default();
+        error.near(near(name, rows.iter().map(|row| row.name.as_str())))
     }
 
     /// `volume rm`: into the trash.
     pub fn volume_remove(&self, name: &str, force: bool) -> Result<Removal> {
+        let text = name;
         let name = volume_name(name)?;
-        let removal = orlop_volumes::remove(&self.state, &name, RemoveVolume { force, now: false })?;
+        let removed = orlop_volumes::remove(&self.state, &name, RemoveVolume { force, now: false });
+        let removal = removed.map_err(|error| self.near_volume(error.into(), text))?;
         if !matches!(removal, Removal::Missing) {
             self.emit_volume("destroy", &name, &[("driver", "local")]);
         }

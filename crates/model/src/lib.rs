@@ -9,6 +9,7 @@ pub mod id;
 pub mod image;
 pub mod mount;
 pub mod names;
+pub mod near;
 pub mod options;
 pub mod platform;
 pub mod reference;

@@ -19,10 +19,7 @@ pub fn verb(program: &str, syntax: &Syntax, command: &Command) -> String {
         let names: Vec<String> = aliases.iter().map(|alias| format!("{program} {alias}")).collect();
         let _ = write!(text, "\nAliases:\n  {}\n", names.join(", "));
     }
-    let options = options(command);
-    if !options.is_empty() {
-        let _ = write!(text, "\nOptions:\n{options}");
-    }
+    text += &grouped(command);
     text + details(syntax.path)
 }
 
@@ -46,10 +43,28 @@ was made, so that the same tools always give the same image.
 
 /// The flags of `command` with their descriptions, in the order of their names.
 pub fn options(command: &Command) -> String {
-    let mut shown: Vec<&Arg> =
-        command.get_arguments().filter(|arg| !arg.is_hide_set() && !arg.is_positional()).collect();
+    columns(&rows(command.get_arguments()))
+}
+
+/// The flags, those of a group under its heading.
+fn grouped(command: &Command) -> String {
+    let mut headings: Vec<Option<&str>> = vec![None];
+    for heading in command.get_arguments().filter(|arg| !arg.is_hide_set()).map(Arg::get_help_heading) {
+        if !headings.contains(&heading) {
+            headings.push(heading);
+        }
+    }
+    let groups = headings.into_iter().map(|heading| {
+        let options = columns(&rows(command.get_arguments().filter(|arg| arg.get_help_heading() == heading)));
+        if options.is_empty() { options } else { format!("\n{}:\n{options}", heading.unwrap_or("Options")) }
+    });
+    groups.collect()
+}
+
+fn rows<'a>(arguments: impl Iterator<Item = &'a Arg>) -> Vec<(String, String)> {
+    let mut shown: Vec<&Arg> = arguments.filter(|arg| !arg.is_hide_set() && !arg.is_positional()).collect();
     shown.sort_by_key(|arg| arg.get_long());
-    let rows: Vec<(String, String)> = shown
+    shown
         .into_iter()
         .map(|arg| {
             let short = arg.get_short().map_or("    ".to_owned(), |short| format!("-{short}, "));
@@ -69,8 +84,7 @@ pub fn options(command: &Command) -> String {
             let left = format!("  {short}--{}{value}", arg.get_long().unwrap_or_default());
             (left, arg.get_help().map(ToString::to_string).unwrap_or_default() + &default)
         })
-        .collect();
-    columns(&rows)
+        .collect()
 }
 
 fn takes_text(arg: &Arg) -> bool {

@@ -84,6 +84,13 @@ pub struct FormatArgs {
     pub arguments: Vec<String>,
 }
 
+/// `completion`.
+#[derive(Args, Debug)]
+pub struct CompletionArgs {
+    /// bash, zsh or fish
+    pub shell: Vec<String>,
+}
+
 /// `system stop-all`.
 #[derive(Args, Debug)]
 pub struct StopAllArgs {

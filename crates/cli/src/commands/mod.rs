@@ -1,6 +1,7 @@
 //! The verbs of the command line, a module per noun.
 
 pub mod change;
+pub mod complete;
 pub mod container;
 pub mod copy;
 pub mod files;
@@ -8,6 +9,7 @@ mod foreground;
 pub mod image;
 pub mod internal;
 pub mod login;
+pub mod man;
 mod options;
 pub mod pull;
 mod request;
