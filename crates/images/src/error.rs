@@ -365,6 +365,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the reader of what was written went away.
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::WriteArchive { source } if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+
     /// Whether the image is there, but for another platform than the one asked for.
     pub fn is_other_platform(&self) -> bool {
         matches!(self, Self::OtherPlatform { .. })
@@ -417,7 +422,8 @@ impl Kind for Error {
                 ErrorKind::Corrupt
             }
             Self::Output { .. } => ErrorKind::Invalid,
-            Self::WriteArchive { source } => Kind::kind(source),
+            // A full disk behind the output is not ours, so hints about ours would mislead.
+            Self::WriteArchive { .. } => ErrorKind::Internal,
             Self::Io { source, .. } => Kind::kind(source),
             Self::Layer { source, .. } | Self::Driver(source) => source.kind(),
             Self::Filter(error) => error.kind(),

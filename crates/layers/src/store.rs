@@ -8,7 +8,8 @@
 //!    more, and [`reserve`]s the missing ones.
 //! 3. It unpacks them in parallel, each into `driver::create_image_layer`, and checks the diff_ids.
 //! 4. From the lowest on it settles each that has dependencies, with the diff directories of all below it.
-//! 5. One syncfs; then one transaction with [`commit_ready`] for each, the image's row, and the end of the lease.
+//! 5. One syncfs; then one transaction with [`commit_ready`] for each, [`take_the_place_of_damaged`], the image's row,
+//!    and the end of the lease.
 //!
 //! [`remove_unreferenced`] is the only way out of the store. It goes by rows alone, so it also ends what was
 //! interrupted: a load whose lease is dead, a removal that was killed.
@@ -72,22 +73,30 @@ pub fn commit_ready(tx: &WriteTx<'_>, id: Id, chain: Option<Digest>, size: u64) 
     let row = tx.layers().get(&id.hex())?.ok_or(crate::Error::NotFound(id))?;
     let row = LayerRow { chain, size, phase: LayerPhase::Ready, ..row };
     tx.layers().put(&row)?;
-    take_the_place_of_damaged(tx, &row)?;
     Ok(row)
 }
 
-/// Images go over from a damaged layer to a whole one with the same content. Containers do when they start next
-/// ([`replacements`]): what is mounted is never changed.
-fn take_the_place_of_damaged(tx: &WriteTx<'_>, whole: &LayerRow) -> Result<()> {
-    let is_same = |row: &LayerRow| row.diff_id == whole.diff_id && row.chain == whole.chain;
-    let damaged: HashSet<Id> =
-        tx.layers().list()?.into_iter().filter(|row| row.damaged && is_same(row)).map(|row| row.id).collect();
+/// Images go over from damaged layers to whole ones with the same content, which have just become ready. Containers do
+/// when they start next ([`replacements`]): what is mounted is never changed.
+pub fn take_the_place_of_damaged(tx: &WriteTx<'_>, whole: &[LayerRow]) -> Result<()> {
+    if whole.is_empty() {
+        return Ok(());
+    }
+    let new: HashMap<_, Id> = whole.iter().map(|row| ((row.diff_id, row.chain), row.id)).collect();
+    let damaged: HashMap<Id, Id> = tx
+        .layers()
+        .list()?
+        .into_iter()
+        .filter(|row| row.damaged)
+        .filter_map(|row| Some((row.id, *new.get(&(row.diff_id, row.chain))?)))
+        .collect();
     if damaged.is_empty() {
         return Ok(());
     }
     for mut image in tx.images().list()? {
-        if image.layers.iter().any(|layer| damaged.contains(layer)) {
-            image.layers.iter_mut().filter(|layer| damaged.contains(layer)).for_each(|layer| *layer = whole.id);
+        let layers: Vec<Id> = image.layers.iter().map(|layer| *damaged.get(layer).unwrap_or(layer)).collect();
+        if layers != image.layers {
+            image.layers = layers;
             tx.images().put(&image)?;
         }
     }

@@ -209,7 +209,10 @@ pub fn save(door: &Door, args: args::SaveArgs) -> Outcome {
         None => {
             // Past the line buffer of the usual way out.
             let mut stdout = std::fs::File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
-            door.engine()?.save(&args.images, &mut stdout)?;
+            match door.engine()?.save(&args.images, &mut stdout) {
+                Err(orlop_engine::Error::Images(error)) if error.is_broken_pipe() => return Err(Failure::BrokenPipe),
+                saved => saved?,
+            }
         }
     }
     Ok(0)

@@ -39,13 +39,14 @@ pub fn scrub(door: &Door, args: args::ScrubArgs) -> Outcome {
             Row { cells, labels: None }
         })
         .collect();
-    let counted = format!("{} images, {} layers checked", scrubbed.images, scrubbed.layers);
+    let counted = format!("{}, {} checked", count(scrubbed.images, "image"), count(scrubbed.layers, "layer"));
     if rows.is_empty() {
         note(&format!("{counted}: nothing differs"));
         return Ok(0);
     }
     out(&format.render(&FINDINGS, &rows)?)?;
-    note(&format!("{counted}: {} differences in {} images", rows.len(), scrubbed.damaged.len()));
+    let (differences, images) = (count(rows.len(), "difference"), count(scrubbed.damaged.len(), "image"));
+    note(&format!("{counted}: {differences} in {images}"));
     for container in &scrubbed.running {
         note(&format!("Container {container} runs on a damaged layer, and keeps it until it stops"));
     }
@@ -55,6 +56,10 @@ pub fn scrub(door: &Door, args: args::ScrubArgs) -> Outcome {
         }
     }
     Err(Failure::Said(1))
+}
+
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Fetches a damaged image again from a registry that it came from. Only what is damaged is fetched.

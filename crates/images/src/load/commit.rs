@@ -53,9 +53,11 @@ pub(super) fn commit(
     lease: &Lease,
 ) -> Result<Vec<Loaded>, Error> {
     store.state.write(|tx| {
+        let mut ready = Vec::with_capacity(settled.rows.len());
         for ((_, chain), (id, size)) in &settled.rows {
-            layers::commit_ready(tx, *id, *chain, *size)?;
+            ready.push(layers::commit_ready(tx, *id, *chain, *size)?);
         }
+        layers::take_the_place_of_damaged(tx, &ready)?;
         let now = Timestamp::now();
         let mut loaded = Vec::with_capacity(images.len());
         for ((image, places), (layers, size)) in images.iter().zip(&plan.places).zip(&settled.images) {

@@ -21,7 +21,7 @@ const FLIP: &str = "f=$(find $DATA/overlay2 -path '*/diff/bin/busybox'); touch -
 fn running(world: &mut World) -> Outcome {
     world.load(&["busybox"])?;
     let archive = world.archive("busybox")?.display().to_string();
-    same("a clean store", &world.sh("docker image scrub 2>&1")?.ok()?, "1 images, 1 layers checked: nothing differs")?;
+    same("a clean store", &world.sh("docker image scrub 2>&1")?.ok()?, "1 image, 1 layer checked: nothing differs")?;
     world.sh("docker run -d --name box busybox sleep 1000 && docker create --name later busybox true")?.ok()?;
     world.sh(FLIP)?.ok()?;
     world.sh("docker image scrub > $W/out 2> $W/err")?.fails(1)?;
