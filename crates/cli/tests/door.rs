@@ -33,7 +33,7 @@ fn usage_errors_are_dockers() {
         (&["container", "create", "--mac-address=x", "x"], 125, "Error: --mac-address comes with a later version"),
         (&["image", "rm", "--platform", "linux/arm64", "x"], 125, "Error: --platform comes with a later version"),
         (&["--tls", "ps"], 125, "Error: --tls comes with a later version"),
-        (&["container", "top", "x"], 1, "Error: 'orlop container top' comes with a later version"),
+        (&["container", "port", "x"], 1, "Error: 'orlop container port' comes with a later version"),
         (
             &["ps", "-n", "x"],
             125,
