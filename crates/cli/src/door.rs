@@ -43,6 +43,12 @@ impl Door {
         self.local_engine()
     }
 
+    /// As [`Self::engine`], for verbs that mount or unmount: what they mount shall be the host's, whoever calls.
+    pub fn mounting_engine(&self) -> Result<Engine, Failure> {
+        Engine::enter_host_mounts();
+        self.engine()
+    }
+
     /// Opens this host's engine, whatever engine the user's Docker talks to: for verbs that a timer or the shim calls.
     pub fn local_engine(&self) -> Result<Engine, Failure> {
         self.require_root()?;

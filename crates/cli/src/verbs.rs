@@ -411,6 +411,14 @@ pub const VERBS: &[Verb] = &[
     ),
     verb!(Noun, "system df", "[OPTIONS]", NONE, "Show disk usage", system::df),
     verb!(Noun, "system prune", "[OPTIONS]", NONE, "Remove unused data", system::prune),
+    verb!(
+        Noun,
+        "system install-units",
+        "[OPTIONS]",
+        NONE,
+        "Write systemd units that start, stop and tend containers",
+        system::install_units
+    ),
     verb!(Noun, "system stop-all", "", NONE, "Stop all containers because the machine goes down", system::stop_all),
     verb!(Noun, "system tend", "[OPTIONS]", NONE, "Finish what was interrupted, and keep limits", system::tend),
     verb!(Noun, "volume create", "[OPTIONS] [VOLUME]", AtMost(1), "Create a volume", volume::create),

@@ -17,6 +17,23 @@ impl Engine {
         }
     }
 
+    /// Asks the shim of a running container, which gets another when its own goes at this very moment.
+    pub(crate) fn with_shim<T>(
+        &self,
+        container: &Container,
+        ask: impl Fn() -> std::result::Result<T, orlop_runtime::Error>,
+    ) -> Result<T> {
+        self.ensure_shim(container)?;
+        match ask() {
+            // Nobody listened, so nothing was asked.
+            Err(orlop_runtime::Error::NotRunning(_)) if self.is_alive(container) => {
+                self.ensure_shim(container)?;
+                Ok(ask()?)
+            }
+            answer => Ok(answer?),
+        }
+    }
+
     fn has_shim(&self, container: &Container) -> bool {
         Connection::connect(&self.bundle(container.id)).is_ok()
     }

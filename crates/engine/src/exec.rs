@@ -19,6 +19,8 @@ pub struct ExecRequest {
     pub user: Option<String>,
     /// None for the container's.
     pub working_dir: Option<String>,
+    /// `--privileged`: every capability, as in a container of that flag.
+    pub privileged: bool,
     /// `-t`.
     pub tty: bool,
     /// None with `-d`: nobody follows it.
@@ -61,6 +63,8 @@ impl Engine {
                 env.push(entry.clone());
             }
         }
+        let mut confined = container.clone();
+        confined.details.host.options.privileged |= request.privileged;
         let process = ProcessInput {
             args: request.command.clone(),
             env: environment(&env, &config.hostname, request.tty, &user.home),
@@ -70,15 +74,16 @@ impl Engine {
             additional_gids: user.additional_gids,
             terminal: request.tty,
             console_size: request.session.as_ref().and_then(crate::attach::console_size),
-            confinement: self.confinement(&container)?,
+            confinement: self.confinement(&confined)?,
         };
-        self.ensure_shim(&container)?;
         let (bundle, id) = (self.bundle(container.id), Id::random().hex());
         self.emit_container(&container, &format!("exec_create: {}", request.command.join(" ")), &[("execID", &id)]);
         let connection = match &request.session {
-            Some(options) => Some(orlop_runtime::attach::exec(&bundle, &id, process, options)?),
+            Some(options) => Some(
+                self.with_shim(&container, || orlop_runtime::attach::exec(&bundle, &id, process.clone(), options))?,
+            ),
             None => {
-                orlop_runtime::attach::exec_detached(&bundle, &id, process)?;
+                self.with_shim(&container, || orlop_runtime::attach::exec_detached(&bundle, &id, process.clone()))?;
                 None
             }
         };

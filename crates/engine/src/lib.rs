@@ -45,6 +45,7 @@ mod system;
 mod tend;
 mod top;
 mod trash;
+mod units;
 mod update;
 mod user;
 mod volumes;

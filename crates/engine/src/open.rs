@@ -49,6 +49,13 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Goes to where the host's mounts are, if this process is elsewhere (`unshare -m`, a unit with PrivateTmp): for
+    /// verbs that mount or unmount, once everything of the caller's that they need is open or read. Where that isn't
+    /// allowed, they work in the caller's namespace. To be called while this process has one thread.
+    pub fn enter_host_mounts() {
+        orlop_sys::mount::enter_namespace_of_init();
+    }
+
     fn make_directories(&self) -> Result<()> {
         let data = &self.roots.data;
         if !data.join("trash").exists() {

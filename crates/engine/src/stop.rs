@@ -18,14 +18,19 @@ impl Engine {
     /// container's own.
     pub fn stop(&self, name: &str, timeout: Option<i64>, signal: Option<&str>) -> Result<()> {
         let signal = signal.map(crate::kill::signal_number).transpose()?;
-        let container = self.container(name)?;
+        let mut container = self.container(name)?;
         if container.details.status.restarting.is_some() {
+            let mut was_waiting = false;
             self.note(container.id, |status| {
                 status.stopping = true;
-                status.restarting = None;
+                was_waiting = status.restarting.take().is_some();
             })?;
-            self.emit_container(&container, "stop", &[]);
-            return Ok(());
+            if was_waiting {
+                self.emit_container(&container, "stop", &[]);
+                return Ok(());
+            }
+            // It was started at this very moment.
+            container = self.container(name)?;
         }
         if container.details.status.phase != Phase::Running {
             return Ok(());
@@ -51,8 +56,11 @@ impl Engine {
                 status.shutdown = true;
                 status.restarting = None;
             })?;
-            match container.details.status.phase {
-                Phase::Running => engine.end(container, None, None),
+            // Read again: one that waited may have been started meanwhile.
+            match engine.row(container.id)? {
+                Some(container) if container.details.status.phase == Phase::Running => {
+                    engine.end(&container, None, None)
+                }
                 _ => Ok(()),
             }
         };

@@ -75,6 +75,24 @@ pub fn attach_at(mount: impl AsFd, target: impl AsFd) -> Result<(), Error> {
     move_mount(mount, "", target, "", flags).map_err(|error| Error::call("move_mount", error))
 }
 
+/// Enters the mount namespace of process 1, so that what is mounted stays when the caller's goes; the working directory
+/// is the one of the same path there, else the root. False where that isn't another one, or may not be entered: then
+/// nothing has changed. To be called while this process has one thread.
+pub fn enter_namespace_of_init() -> bool {
+    let open = |path: &str| rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let (Ok(own), Ok(wanted)) = (open("/proc/self/ns/mnt"), open("/proc/1/ns/mnt")) else { return false };
+    let inode = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| stat.st_ino).ok();
+    let directory = std::env::current_dir();
+    // SAFETY: no memory is involved; the descriptor is of a namespace, and a failure changes nothing.
+    let entered = inode(&own) != inode(&wanted)
+        && unsafe { libc::setns(std::os::fd::AsRawFd::as_raw_fd(&wanted), libc::CLONE_NEWNS) } == 0;
+    if let (true, Ok(directory)) = (entered, directory) {
+        // Where it isn't there, the root, which setns(2) has chosen, stays.
+        let _ = std::env::set_current_dir(directory);
+    }
+    entered
+}
+
 /// Gives this thread a mount namespace of its own, a copy of the present one in which nothing is passed on to others or
 /// comes from them. It ends with its last process.
 pub fn enter_private_namespace() -> Result<(), Error> {

@@ -295,6 +295,9 @@ pub struct ExecArgs {
     /// Keep STDIN open even if not attached
     #[arg(short, long)]
     pub interactive: bool,
+    /// Give extended privileges to the command
+    #[arg(long)]
+    pub privileged: bool,
     /// Allocate a pseudo-TTY
     #[arg(short, long)]
     pub tty: bool,

@@ -57,7 +57,6 @@ const MISSING: &[Missing] = &[
         reason: Reason::OnlyFor("Windows"),
         flags: "--cpu-count; --cpu-percent; --io-maxbandwidth; --io-maxiops; --isolation",
     },
-    Missing { verbs: &["exec"], reason: Reason::Later, flags: "--privileged" },
     Missing { verbs: &["start"], reason: Reason::Later, flags: "--checkpoint; --checkpoint-dir" },
     Missing {
         verbs: &["update"],

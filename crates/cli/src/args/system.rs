@@ -91,6 +91,17 @@ pub struct CompletionArgs {
     pub shell: Vec<String>,
 }
 
+/// `system install-units`.
+#[derive(Args, Debug)]
+pub struct InstallUnitsArgs {
+    /// Where systemd looks for units
+    #[arg(long, value_name = "dir", default_value = "/etc/systemd/system")]
+    pub directory: std::path::PathBuf,
+    /// None
+    #[arg(hide = true)]
+    pub arguments: Vec<String>,
+}
+
 /// `system stop-all`.
 #[derive(Args, Debug)]
 pub struct StopAllArgs {

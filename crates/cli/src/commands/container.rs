@@ -42,7 +42,7 @@ fn run_container(door: &Door, args: &args::RunArgs) -> Outcome {
         })?),
     };
     let policy = pull_policy(&args.create.pull)?;
-    let engine = door.engine()?;
+    let engine = door.mounting_engine()?;
     let mut id_file = IdFile::new(args.create.cidfile.as_deref())?;
     let quiet = args.create.quiet;
     let started = match args.create.cidfile.is_some() && !request.auto_remove {
@@ -174,7 +174,7 @@ pub fn create(door: &Door, args: args::CreateArgs) -> Outcome {
 
 /// `start`
 pub fn start(door: &Door, args: args::StartArgs) -> Outcome {
-    let engine = door.engine()?;
+    let engine = door.mounting_engine()?;
     if !args.attach && !args.interactive {
         return each_name(&args.containers, |name| {
             engine.start(name, None)?;
@@ -207,7 +207,7 @@ pub fn start(door: &Door, args: args::StartArgs) -> Outcome {
 
 /// `stop`
 pub fn stop(door: &Door, args: args::StopArgs) -> Outcome {
-    let engine = door.engine()?;
+    let engine = door.mounting_engine()?;
     each_name(&args.containers, |name| {
         engine.stop(name, args.timeout, args.signal.as_deref())?;
         Ok(out(&format!("{name}\n"))?)
@@ -216,7 +216,7 @@ pub fn stop(door: &Door, args: args::StopArgs) -> Outcome {
 
 /// `restart`
 pub fn restart(door: &Door, args: args::StopArgs) -> Outcome {
-    let engine = door.engine()?;
+    let engine = door.mounting_engine()?;
     each_name(&args.containers, |name| {
         engine.restart(name, args.timeout, args.signal.as_deref())?;
         Ok(out(&format!("{name}\n"))?)
@@ -280,7 +280,7 @@ pub fn rm(door: &Door, args: args::RmArgs) -> Outcome {
     if args.link {
         return Err(Failure::unsupported("-l, --link: links between containers are not there"));
     }
-    let engine = door.engine()?;
+    let engine = door.mounting_engine()?;
     let request = RemoveRequest { force: args.force, volumes: args.volumes };
     each_name(&args.containers, |name| match engine.remove(name, request) {
         Ok(()) => Ok(out(&format!("{name}\n"))?),
@@ -311,6 +311,7 @@ pub fn exec(door: &Door, args: args::ExecArgs) -> Outcome {
         env: environment(&args.env_file, &args.env)?,
         user: args.user.clone(),
         working_dir: args.workdir.clone(),
+        privileged: args.privileged,
         tty: args.tty,
         session: session.clone(),
     };
@@ -547,7 +548,7 @@ pub fn inspect_any(door: &Door, args: args::InspectArgs) -> Outcome {
 /// `container prune`
 pub fn prune(door: &Door, args: args::PruneArgs) -> Outcome {
     let filters = Filters::parse(&args.prune.filter, filter::CONTAINER_PRUNE)?;
-    let engine = door.engine()?;
+    let engine = door.mounting_engine()?;
     if args.prune.dry_run {
         return tell_plan(&planned_containers(&engine, &filters)?);
     }

@@ -3,6 +3,7 @@
 use crate::failure::{Failure, Outcome};
 use orlop_engine::{AttachRequest, Session};
 use std::io::IsTerminal;
+use std::path::PathBuf;
 
 /// What the client is tied to.
 #[derive(Debug)]
@@ -28,8 +29,20 @@ pub fn session_options(streams: &Streams<'_>) -> Result<AttachRequest, Failure> 
         stderr: streams.attach[2],
         terminal: streams.tty,
         sig_proxy: streams.sig_proxy && !streams.tty,
-        detach_keys: streams.detach_keys.map_or_else(|| Ok(orlop_engine::DETACH_KEYS.to_vec()), detach_keys)?,
+        detach_keys: match (streams.detach_keys, configured_keys()) {
+            (Some(keys), _) => detach_keys(keys)?,
+            (None, Some(keys)) => detach_keys(&keys)?,
+            (None, None) => orlop_engine::DETACH_KEYS.to_vec(),
+        },
     })
+}
+
+/// `detachKeys` of Docker's config file. One that can't be read has none, as for Docker.
+fn configured_keys() -> Option<String> {
+    let directory = std::env::var_os("DOCKER_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let directory = directory.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".docker")))?;
+    let config: serde_json::Value = serde_json::from_slice(&std::fs::read(directory.join("config.json")).ok()?).ok()?;
+    config.get("detachKeys")?.as_str().map(str::to_owned)
 }
 
 /// The exit code that a session's end means for this process.

@@ -17,6 +17,7 @@ pub fn adopt(directory: &Path) -> u8 {
 /// `internal restart ID`: called by who has reaped a container that its policy starts again.
 pub fn restart(door: &Door, id: &str) -> Outcome {
     let id = id.parse().map_err(|error| Failure::invalid(format!("{error}")))?;
+    orlop_engine::Engine::enter_host_mounts();
     door.local_engine()?.restart_when_due(id)?;
     Ok(0)
 }
@@ -31,6 +32,7 @@ pub fn health(door: &Door, id: &str, status: &str) -> Outcome {
 /// `internal reap ID`: called by the shim when its container has ended.
 pub fn reap(door: &Door, id: &str) -> Outcome {
     let id = id.parse().map_err(|error| Failure::invalid(format!("{error}")))?;
+    orlop_engine::Engine::enter_host_mounts();
     door.local_engine()?.reap(id)?;
     Ok(0)
 }

@@ -248,6 +248,7 @@ fn prune_warning(args: &args::PruneArgs) -> String {
 
 /// `system tend`
 pub fn tend(door: &Door, args: args::TendArgs) -> Outcome {
+    orlop_engine::Engine::enter_host_mounts();
     let engine = door.local_engine()?;
     let tended = engine.tend();
     // One object that can't be settled keeps no container from starting.
@@ -256,8 +257,19 @@ pub fn tend(door: &Door, args: args::TendArgs) -> Outcome {
     Ok(told(&failed))
 }
 
+/// `system install-units`
+pub fn install_units(door: &Door, args: args::InstallUnitsArgs) -> Outcome {
+    let names = door.local_engine()?.install_units(&args.directory)?;
+    for name in names {
+        out(&format!("{}\n", args.directory.join(name).display()))?;
+    }
+    note("Enable them with: systemctl daemon-reload && systemctl enable --now orlop.service orlop-tend.timer");
+    Ok(0)
+}
+
 /// `system stop-all`
 pub fn stop_all(door: &Door, _: args::StopAllArgs) -> Outcome {
+    orlop_engine::Engine::enter_host_mounts();
     Ok(told(&door.local_engine()?.stop_all()?))
 }
 

@@ -19,6 +19,10 @@ pub fn cases() -> Vec<Case> {
         case("life::stop_all", stop_all),
         case("life::restart", restart),
         case("life::log_options", log_options),
+        case("life::units", units),
+        case("life::other_mount_namespace", other_mount_namespace),
+        case("life::killed_shell", killed_shell),
+        case("life::privileged_exec", privileged_exec),
     ]
 }
 
@@ -41,7 +45,8 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// `$(shim NAME)` is the pid of a container's shim: the process that has its run directory in its command line.
 const SHIM: &str =
-    "shim() { pgrep -f \"internal (shim|adopt) $ORLOP_RUN_ROOT/containers/$(docker inspect -f '{{.Id}}' $1)\\$\"; }; ";
+    "shim() { pgrep -f \"internal (shim|adopt) $ORLOP_RUN_ROOT/containers/$(docker inspect -f '{{.Id}}' $1)\\$\"; }
+    kill_shim() { local pid=$(shim $1); kill -9 $pid; while readlink /proc/$pid/exe; do sleep 0.01; done; } > /dev/null 2>&1; ";
 
 fn restart_policies(world: &mut World) -> Outcome {
     world.load(&["busybox"])?;
@@ -109,18 +114,18 @@ fn killed_shim(world: &mut World) -> Outcome {
     let script = "while ! [ -e /go ]; do sleep 0.05; done; seq 20000; exit 7";
     world.sh(&format!("docker run -d --name box --restart on-failure:1 busybox sh -c '{script}'"))?.ok()?;
     let pid = world.sh("docker inspect -f '{{.State.Pid}}' box")?.ok()?;
-    world.sh(&format!("{SHIM}kill -9 $(shim box)"))?.ok()?;
+    world.sh(&format!("{SHIM}kill_shim box"))?.ok()?;
     same("it goes on", &world.sh("docker inspect -f '{{.State.Pid}}' box")?.ok()?, &pid)?;
     world.sh("orlop system tend")?.ok()?;
     world.sh(&format!("{SHIM}test -n \"$(shim box)\""))?.ok()?;
     // Killed again: whoever needs a shim brings one.
-    world.sh(&format!("{SHIM}kill -9 $(shim box); docker exec box sh -c ': > /go'"))?.ok()?;
+    world.sh(&format!("{SHIM}kill_shim box; docker exec box sh -c ': > /go'"))?.ok()?;
     same("exit code", &world.sh("docker wait box")?.ok()?, "7")?;
     world.until("docker logs box | grep -cx 20000 | grep -x 2", SOON)?;
     world.until("docker inspect -f '{{.State.Status}} {{.State.ExitCode}}' box | grep -x 'exited 7'", SOON)?;
     // Without anybody who saw it the end is unknown, and says so.
     world.sh(&format!(
-        "docker run -d --name lost busybox sleep 300; {SHIM}kill -9 $(shim lost); kill -9 $(docker inspect -f '{{{{.State.Pid}}}}' lost)"
+        "docker run -d --name lost busybox sleep 300; {SHIM}kill_shim lost; kill -9 $(docker inspect -f '{{{{.State.Pid}}}}' lost)"
     ))?
     .ok()?;
     world
@@ -224,4 +229,44 @@ fn log_options(world: &mut World) -> Outcome {
         contains(flags, &world.sh(&format!("docker run {flags} busybox true"))?.fails(125)?, part)?;
     }
     Ok(())
+}
+
+fn units(world: &mut World) -> Outcome {
+    world.sh("mkdir units && orlop system install-units --directory $PWD/units && ls units")?.ok()?;
+    let names =
+        world.sh("orlop system install-units --directory $PWD/units 2>/dev/null | xargs -n 1 basename")?.ok()?;
+    same("units", &names, "orlop.service\norlop-tend.service\norlop-tend.timer")?;
+    let stop = world.sh("sed -n 's/^ExecStop=//p' units/orlop.service")?.ok()?;
+    world.sh(&format!("{stop} && $(sed -n 's/^ExecStart=//p' units/orlop-tend.service)"))?.ok()?;
+    world.sh("! command -v systemd-analyze || systemd-analyze verify $PWD/units/orlop-tend.timer")?.ok().map(|_| ())
+}
+
+/// Started from a mount namespace that ends at once: in a pid namespace whose process 1 may be asked for its mounts they
+/// are there, and elsewhere the container goes on all the same.
+fn other_mount_namespace(world: &mut World) -> Outcome {
+    world.load(&["busybox"])?;
+    world.sh("unshare -m docker run -d --name box -v data:/data busybox sleep 300")?.ok()?;
+    world.sh("docker exec box sh -c 'echo x > /data/file' && cat $DATA/volumes/data/_data/file")?.ok()?;
+    world.sh("docker rm -f box")?.ok()?;
+    let inside = "unshare -m docker run -d --name box busybox sleep 300 > /dev/null
+        grep -c \"$DATA/[^ ]*merged\" /proc/self/mountinfo
+        docker exec box echo works
+        docker rm -f box
+        grep -c \"$DATA/[^ ]*merged\" /proc/self/mountinfo";
+    std::fs::write(world.dir().join("inside"), format!("{inside}\ntrue\n")).map_err(|error| error.to_string())?;
+    same("seen", &world.sh("unshare -fpm --mount-proc bash $W/inside")?.ok()?, "1\nworks\nbox\n0")
+}
+
+fn killed_shell(world: &mut World) -> Outcome {
+    world.load(&["busybox"])?;
+    world.sh("setsid bash -c 'docker run -d --name box busybox sleep 300; kill -9 -$$'; true")?.ok()?;
+    world.sh("docker exec box true && docker rm -f box")?.ok().map(|_| ())
+}
+
+fn privileged_exec(world: &mut World) -> Outcome {
+    world.load(&["busybox"])?;
+    world.sh("docker run -d --name box busybox sleep 300")?.ok()?;
+    let bounds = |flag: &str| format!("docker exec {flag} box grep CapEff /proc/self/status");
+    let (plain, all) = (world.sh(&bounds(""))?.ok()?, world.sh(&bounds("--privileged"))?.ok()?);
+    if plain == all { Err(format!("the same capabilities: {all}")) } else { Ok(()) }
 }
