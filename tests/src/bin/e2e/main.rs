@@ -15,6 +15,7 @@ mod inspect;
 mod kill;
 mod life;
 mod locks;
+mod login;
 mod pages;
 mod postgres;
 mod pull;
@@ -73,6 +74,7 @@ fn run() -> Outcome<bool> {
         life::cases(),
         postgres::cases(),
         pull::cases(),
+        login::cases(),
         scrub::cases(),
         pages::cases(),
     ] {
