@@ -18,6 +18,7 @@ pub fn cases() -> Vec<Case> {
         case("flags::id_file", id_file),
         case("flags::rename_and_update", rename_and_update),
         case("flags::list_filters", list_filters),
+        case("flags::completion_and_hints", completion_and_hints),
     ]
 }
 
@@ -466,4 +467,35 @@ fn list_filters(world: &mut World) -> Outcome {
         contains(filter, &world.sh(&format!("docker ps -f {filter}"))?.fails(1)?, part)?;
     }
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+}
+
+fn completion_and_hints(world: &mut World) -> Outcome {
+    world.load(&["busybox"])?;
+    world.sh("docker volume create n8n_n8n_data && docker create --name shop-db-1 busybox true")?.ok()?;
+    for (line, code, part) in [
+        ("docker volume inspect n8n_data", 1, "Hint: did you mean n8n_n8n_data?"),
+        ("docker volume rm n8n_dat", 1, "get n8n_dat: no such volume"),
+        ("docker start db", 1, "Hint: did you mean shop-db-1?"),
+        ("docker rmi busybx", 1, "Hint: did you mean busybox"),
+        ("docker pss", 1, "Hint: did you mean 'docker ps'?"),
+        ("docker volume inspct x", 1, "Hint: did you mean 'docker volume inspect'?"),
+        ("docker completion tcsh", 1, "there is one for bash, zsh and fish"),
+    ] {
+        contains(line, &world.sh(line)?.fails(code)?, part)?;
+    }
+    let script = "source <(docker completion bash) && complete -p docker >/dev/null && \
+        complete_it() { COMP_WORDS=(docker \"$@\"); COMP_CWORD=$#; _docker; echo \"${COMPREPLY[*]}\"; }";
+    for (words, expected) in [
+        ("volume rm ''", "n8n_n8n_data"),
+        ("start sh", "shop-db-1"),
+        ("run busy", "busybox:latest"),
+        ("run --memory-s", "--memory-swap --memory-swappiness"),
+        ("volume ins", "inspect"),
+        ("compl", "completion"),
+        ("run busybox x", ""),
+    ] {
+        let seen = world.sh(&format!("{script}; complete_it {words} | tr '\\n' ' '"))?.ok()?;
+        same(words, seen.trim_end(), expected)?;
+    }
+    Ok(())
 }
