@@ -6,7 +6,7 @@ use orlop_images::{NewImage, apply_instruction};
 use orlop_layers::changes::changes;
 use orlop_layers::pack::pack_changes;
 use orlop_model::image::{ContainerDefaults, Empty, History, ImageConfig};
-use orlop_model::{Digest, ImageRef, Platform};
+use orlop_model::{Digest, Id, ImageRef, Platform};
 use std::path::PathBuf;
 
 /// What `commit` is asked for.
@@ -34,12 +34,12 @@ impl Engine {
         for change in &request.changes {
             apply_instruction(&mut config, change)?;
         }
-        let below = self.state.read(|tx| {
-            let row = |id| tx.layers().get(&orlop_model::Id::hex(id));
-            let rows = container.layers.iter().map(|id| Ok::<_, Error>(row(id)?.map(|row| row.diff_id)));
-            rows.collect::<Result<Option<Vec<Digest>>>>()
-        })?;
-        let below = below.ok_or_else(|| Error::NoSuchContainer(name.to_owned()))?;
+        // What the image says, which has a layer as often as it is in it; a container has each once.
+        let below = match &base {
+            Some(base) => base.rootfs.diff_ids.clone(),
+            None => self.stored_diff_ids(&container)?,
+        };
+        let base = base.unwrap_or_else(|| crate::import::on(Platform::host()));
         let step = History {
             created_by: Some(container.details.arguments().join(" ")),
             author: Some(request.author.clone()).filter(|author| !author.is_empty()),
@@ -65,15 +65,21 @@ impl Engine {
         Ok((loaded.id, torn))
     }
 
-    /// The config of the container's image, and from it what a container's own config doesn't have. An image that was
-    /// removed by force has left only its layers.
-    fn base(&self, container: &Container, config: &mut ContainerDefaults) -> ImageConfig {
-        let Ok(base) = orlop_images::config(self.state.root(), container.image) else {
-            return crate::import::on(Platform::host());
-        };
+    /// The config of the container's image, and from it what a container's own config doesn't have. None when the image
+    /// was removed by force.
+    fn base(&self, container: &Container, config: &mut ContainerDefaults) -> Option<ImageConfig> {
+        let base = orlop_images::config(self.state.root(), container.image).ok()?;
         config.on_build.clone_from(&base.config.on_build);
         config.shell.clone_from(&base.config.shell);
-        base
+        Some(base)
+    }
+
+    fn stored_diff_ids(&self, container: &Container) -> Result<Vec<Digest>> {
+        self.state.read(|tx| {
+            let gone = || Error::Conflict(format!("a layer of container {} is gone", container.name));
+            let diff_id = |id: &Id| Ok(tx.layers().get(&id.hex())?.ok_or_else(gone)?.diff_id);
+            container.layers.iter().map(diff_id).collect()
+        })
     }
 }
 

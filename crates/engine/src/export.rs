@@ -1,8 +1,8 @@
 //! `export`: a container's root file system as a tar archive.
 
-use crate::create::topmost_first;
 use crate::{Container, Engine, Error, Result};
 use orlop_images::Aside;
+use orlop_layers::DriverKind;
 use orlop_layers::pack::pack_tree;
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -20,9 +20,15 @@ impl Engine {
 
     /// [`Self::export`] into the file at `path`, which is whole and on the disk afterwards, or as it was before.
     pub fn export_file(&self, name: &str, path: &Path) -> Result<Vec<PathBuf>> {
-        let mut aside = Aside::beside(path)?;
-        let torn = self.export(name, &mut aside.file)?;
-        aside.replace(path)?;
+        let container = self.container(name)?;
+        let torn = self.with_root(&container, |root| {
+            // Opened here, since a file can't be linked from the mount namespace before into the one that it is in now.
+            let mut aside = Aside::beside(path)?;
+            let torn = pack_tree(root, &mut aside.file)?;
+            aside.replace()?;
+            Ok(torn)
+        })?;
+        self.emit_container(&container, "export", &[]);
         Ok(torn)
     }
 
@@ -34,18 +40,14 @@ impl Engine {
         let settled = self.settled(container.id)?.ok_or_else(|| Error::NoSuchContainer(container.name.to_string()))?;
         if self.is_running(&settled) {
             // Its start has mounted it, in this mount namespace or in another.
-            let merged = match driver.is_mounted(settled.writable)? {
-                true => driver.mount(settled.writable)?,
-                false => PathBuf::from(format!("/proc/{}/root", settled.details.status.pid)),
+            let at_hand = driver.kind() == DriverKind::Vfs || driver.is_mounted(settled.writable)?;
+            let root = match at_hand {
+                true => orlop_sys::path::open_directory(&driver.mount(settled.writable)?)?,
+                false => self.root_of_running(&settled)?,
             };
-            let root = orlop_sys::path::open_directory(&merged)?;
             drop(lock);
             return body(root);
         }
-        driver.prepare(settled.writable, &topmost_first(&settled.layers))?;
-        let root = orlop_sys::path::open_directory(&driver.mount(settled.writable)?)?;
-        let done = body(root);
-        driver.unmount(settled.writable)?;
-        done
+        body(self.mount_files_privately(&settled)?)
     }
 }

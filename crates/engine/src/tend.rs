@@ -164,6 +164,8 @@ impl Engine {
             Phase::Starting => {
                 self.delete_from_runtime(&container)?;
                 self.tear_down(&container)?;
+                // Its row may still name the damaged layers and what came in their place.
+                self.leave_damaged_layers(&mut container)?;
                 self.update(&mut container, |container| {
                     let status = &mut container.details.status;
                     status.phase = if status.started.is_some() { Phase::Exited } else { Phase::Created };

@@ -71,7 +71,7 @@ pub fn save(store: Store<'_>, names: &[String], output: &mut dyn Write) -> Resul
 pub fn save_file(store: Store<'_>, names: &[String], path: &Path) -> Result<Vec<Saved>, Error> {
     let mut aside = Aside::beside(path)?;
     let saved = save(store, names, &mut aside.file)?;
-    aside.replace(path)?;
+    aside.replace()?;
     Ok(saved)
 }
 

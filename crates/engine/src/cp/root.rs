@@ -2,6 +2,7 @@
 
 use super::place::Place;
 use crate::container::Phase;
+use crate::create::topmost_first;
 use crate::{Container, Engine, Error, Result};
 use orlop_mounts::{AppliedKind, ResolvedMount};
 use orlop_sys::lock::FileLock;
@@ -61,7 +62,9 @@ impl Engine {
         }
     }
 
-    fn mount_privately(&self, container: &Container) -> Result<OwnedFd> {
+    /// Mounts the files of a container that doesn't run in a mount namespace that this process enters, so it must have
+    /// one thread; the mount ends with it. The caller holds the container's lock.
+    pub(crate) fn mount_files_privately(&self, container: &Container) -> Result<OwnedFd> {
         mount::enter_private_namespace()?;
         // Other containers' mounts were copied with the namespace; nobody shall wait for them to go.
         for info in mount::mount_info()?.into_iter().rev() {
@@ -72,8 +75,14 @@ impl Engine {
                 let _ = mount::unmount(&info.mount_point, true);
             }
         }
-        let root = self.driver()?.mount(container.writable)?;
-        let root = path::open_directory(&root)?;
+        let driver = self.driver()?;
+        // A power cut may have taken a layer that was made but never used.
+        driver.prepare(container.writable, &topmost_first(&container.layers))?;
+        Ok(path::open_directory(&driver.mount(container.writable)?)?)
+    }
+
+    fn mount_privately(&self, container: &Container) -> Result<OwnedFd> {
+        let root = self.mount_files_privately(container)?;
         let place = orlop_mounts::Place {
             container: container.id,
             rootfs: root.as_fd(),

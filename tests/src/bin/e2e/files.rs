@@ -64,6 +64,15 @@ fn export(world: &mut World) -> Outcome {
     )?;
     world.sh("docker export -o $W/c.tar cc && docker export cc | cmp - $W/c.tar")?.ok()?;
     same("its mode", &world.sh("stat -c %a $W/c.tar")?.ok()?, "600")?;
+    // A link is followed, and a pipe is written into: neither is replaced.
+    world.sh("echo old > $W/real; ln -s real $W/link; docker export -o $W/link cc && test -L $W/link && cmp $W/c.tar $W/real")?.ok()?;
+    world.sh("docker export -o /dev/stdout cc | cmp - $W/c.tar; test -L /dev/stdout")?.ok()?;
+    world.sh("mkfifo $W/pipe; cat $W/pipe > $W/piped & docker export -o $W/pipe cc && wait && test -p $W/pipe && cmp $W/c.tar $W/piped")?.ok()?;
+    same(
+        "mounts of a container that does not run",
+        &world.sh("grep -c $DATA /proc/mounts")?.fails(1).map(|_| String::new())?,
+        "",
+    )?;
     // Of a running container, and it can be started, stopped and removed after that.
     world.sh("docker start cc && docker export cc | tar tf - | grep -x opt/a/b/f && docker rm -f cc")?.ok().map(drop)
 }
@@ -101,7 +110,19 @@ fn commit(world: &mut World) -> Outcome {
         _ => return Err(format!("layers of the image and its two children: {layers}")),
     }
     // The image of the container may be gone by force; its layers are not.
-    world.sh("docker rmi -f mine:1 && docker commit dd mine:3 && docker run --rm mine:3 sh -c 'read a < /etc/new; echo $a' | grep -x three")?;
+    world.sh("docker rmi -f mine:1 && docker commit dd mine:3 && docker run --rm mine:3 sh -c 'read a < /etc/new; echo $a' | grep -x three")?.ok()?;
+    // A layer that changes nothing may stand in an image more than once.
+    for round in 1..=3 {
+        let from = if round == 1 { "busybox".to_owned() } else { format!("empty:{}", round - 1) };
+        world
+            .sh(&format!("docker create --name e{round} {from} true && docker commit e{round} empty:{round}"))?
+            .ok()?;
+    }
+    let layers = world.sh("docker image inspect -f '{{len .RootFS.Layers}}' busybox empty:1 empty:2 empty:3; docker run --rm empty:3 true")?;
+    let counts: Vec<usize> = layers.ok()?.split_whitespace().filter_map(|count| count.parse().ok()).collect();
+    if counts.windows(2).any(|pair| pair[1] != pair[0] + 1) {
+        return Err(format!("layers of images that change nothing: {counts:?}"));
+    }
     // A second time it is another image, without a name.
     let ids = world.sh("docker commit cc; docker commit cc")?.ok()?;
     let mut ids: Vec<&str> = ids.lines().collect();
