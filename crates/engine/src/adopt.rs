@@ -30,6 +30,11 @@ impl Engine {
                 self.ensure_shim(container)?;
                 Ok(ask()?)
             }
+            // The runtime that a killed verb had called froze it after everybody had let go.
+            Err(orlop_runtime::Error::Runtime(text)) if text.contains("exec in a paused container") => {
+                self.thaw(container)?;
+                Ok(ask()?)
+            }
             answer => Ok(answer?),
         }
     }
