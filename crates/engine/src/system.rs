@@ -50,6 +50,8 @@ pub struct Info {
     pub runtime: String,
     /// `1`, `2`, or `1` where the hierarchies are mixed.
     pub cgroup_version: &'static str,
+    /// What confines containers: Docker's `name=…`.
+    pub security_options: Vec<&'static str>,
     /// Of the kernel.
     pub kernel: String,
     /// PRETTY_NAME of /etc/os-release.
@@ -132,6 +134,7 @@ impl Engine {
             run_root: self.roots.run.clone(),
             runtime: self.config.runtime.binary.clone(),
             cgroup_version: if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { "2" } else { "1" },
+            security_options: security_options(),
             kernel: host.kernel,
             operating_system: host.operating_system,
             architecture: host.architecture,
@@ -150,6 +153,16 @@ impl Engine {
             arch: orlop_model::Platform::host().architecture,
         }
     }
+}
+
+fn security_options() -> Vec<&'static str> {
+    let all = [
+        (orlop_runtime::apparmor::is_enabled(), "name=apparmor"),
+        (true, "name=seccomp,profile=builtin"),
+        (orlop_runtime::selinux::is_enforcing(), "name=selinux"),
+        (orlop_runtime::spec::cgroups_are_unified(), "name=cgroupns"),
+    ];
+    all.into_iter().filter(|(is_on, _)| *is_on).map(|(_, name)| name).collect()
 }
 
 struct Host {

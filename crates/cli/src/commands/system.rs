@@ -439,6 +439,7 @@ fn info_json(info: &Info) -> serde_json::Value {
         "LoggingDriver": "json-file",
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": info.cgroup_version,
+        "SecurityOptions": info.security_options,
         "KernelVersion": info.kernel,
         "OperatingSystem": info.operating_system,
         "OSType": "linux",
@@ -452,6 +453,12 @@ fn info_json(info: &Info) -> serde_json::Value {
         "DefaultRuntime": info.runtime,
         "Warnings": null,
     })
+}
+
+/// `seccomp apparmor`.
+fn security_names(info: &Info) -> String {
+    let names = info.security_options.iter().map(|option| option.trim_start_matches("name="));
+    names.map(|name| name.split(',').next().unwrap_or(name)).collect::<Vec<_>>().join(" ")
 }
 
 fn info_text(info: &Info) -> String {
@@ -479,6 +486,7 @@ fn info_text(info: &Info) -> String {
         "  Network: host none".to_owned(),
         "  Log: json-file".to_owned(),
         format!(" Default Runtime: {}", info.runtime),
+        format!(" Security Options: {}", security_names(info)),
         format!(" Kernel Version: {}", info.kernel),
         format!(" Operating System: {}", info.operating_system),
         " OSType: linux".to_owned(),
