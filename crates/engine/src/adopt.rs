@@ -1,7 +1,7 @@
 //! A new shim for a container whose own was killed.
 
 use crate::container::Phase;
-use crate::{Container, Engine, Result};
+use crate::{Container, Engine, Error, Result};
 use orlop_runtime::attach::Connection;
 
 impl Engine {
@@ -30,12 +30,23 @@ impl Engine {
                 self.ensure_shim(container)?;
                 Ok(ask()?)
             }
-            // The runtime that a killed verb had called froze it after everybody had let go.
+            // A verb holds it at this very moment, or was killed while it did.
             Err(orlop_runtime::Error::Runtime(text)) if text.contains("exec in a paused container") => {
-                self.thaw(container)?;
+                self.wait_until_let_go(container)?;
                 Ok(ask()?)
             }
             answer => Ok(answer?),
+        }
+    }
+
+    /// Waits for the verb that holds it still; an error when the user has paused it.
+    fn wait_until_let_go(&self, container: &Container) -> Result<()> {
+        let _lock = self.state.lock("container", &container.id.hex())?;
+        match self.settled(container.id)? {
+            Some(container) if container.details.status.paused => self.require_not_paused(&container),
+            // With an OCI runtime that freezes in its own way, what a killed verb had called may have been late.
+            Some(container) => self.thaw(&container),
+            None => Err(Error::NoSuchContainer(container.name.to_string())),
         }
     }
 

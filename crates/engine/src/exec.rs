@@ -37,14 +37,19 @@ impl Engine {
         if self.is_alive(container) { Ok(root) } else { Err(gone()) }
     }
 
-    /// Starts a process in a running container. The connection goes into [`Engine::session`].
-    pub fn exec(&self, name: &str, request: &ExecRequest) -> Result<Option<Connection>> {
-        let container = self.container(name)?;
-        self.require_running(&container)?;
+    pub(crate) fn require_not_paused(&self, container: &Container) -> Result<()> {
         if container.details.status.paused {
             let id = container.id;
             return Err(Error::Conflict(format!("Container {id} is paused, unpause the container before exec")));
         }
+        Ok(())
+    }
+
+    /// Starts a process in a running container. The connection goes into [`Engine::session`].
+    pub fn exec(&self, name: &str, request: &ExecRequest) -> Result<Option<Connection>> {
+        let container = self.container(name)?;
+        self.require_running(&container)?;
+        self.require_not_paused(&container)?;
         if request.command.is_empty() {
             return Err(Error::NoCommand);
         }

@@ -1,8 +1,9 @@
-//! `pause` and `unpause`: the freezer of the container's cgroup, by the OCI runtime.
+//! `pause` and `unpause`: the freezer of the container's cgroup; where there is none, what the OCI runtime has instead.
 
 use crate::container::Phase;
 use crate::open::remove_file;
 use crate::{Container, Engine, Error, Result};
+use orlop_runtime::freezer::Freezer;
 use orlop_runtime::oci::OciRuntime;
 use orlop_runtime::shim::PAUSED;
 use orlop_sys::durable;
@@ -19,9 +20,9 @@ impl Engine {
         }
         // First what others look at: a container that is frozen without a word of it would seem to hang.
         self.set_paused(&mut container, true)?;
-        if let Err(error) = self.runtime_of(&container)?.pause(&id.hex()) {
+        if let Err(error) = self.freeze(&container) {
             self.set_paused(&mut container, false)?;
-            return Err(error.into());
+            return Err(error);
         }
         self.emit_container(&container, "pause", &[]);
         Ok(())
@@ -64,7 +65,7 @@ impl Engine {
         self.state.write(|tx| lease.put(tx, "hold", container.layers.clone()))?;
         container.details.status.held = true;
         self.set_paused(&mut container, true)?;
-        let done = self.runtime_of(&container)?.pause(&id.hex()).map_err(Error::from).and_then(|()| body(&container));
+        let done = self.freeze(&container).and_then(|()| body(&container));
         let released = self.release_held(&mut container);
         self.state.write(|tx| lease.end(tx))?;
         done.and_then(|value| released.map(|()| value))
@@ -76,8 +77,22 @@ impl Engine {
         self.set_paused(container, false)
     }
 
-    /// Whatever the row says, its processes go on.
+    fn freeze(&self, container: &Container) -> Result<()> {
+        match Freezer::of(&Self::cgroup_path(container)) {
+            Some(freezer) => Ok(freezer.freeze()?),
+            None => Ok(self.runtime_of(container)?.pause(&container.id.hex())?),
+        }
+    }
+
+    /// Whatever the row says, its processes go on. The caller holds its lock.
     pub(crate) fn thaw(&self, container: &Container) -> Result<()> {
+        if let Some(freezer) = Freezer::of(&Self::cgroup_path(container)) {
+            return match freezer.thaw() {
+                // It ended meanwhile.
+                Err(_) if !self.is_alive(container) => Ok(()),
+                thawed => Ok(thawed?),
+            };
+        }
         match self.runtime_of(container)?.resume(&container.id.hex()) {
             // A pause that was cut short: nothing was frozen yet. Or nothing is left that could be.
             Err(error) if error.to_string().contains("not paused") || !self.is_alive(container) => Ok(()),

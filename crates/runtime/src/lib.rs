@@ -19,6 +19,7 @@
 pub mod apparmor;
 pub mod attach;
 pub mod error;
+pub mod freezer;
 pub mod launch;
 pub mod log;
 pub mod oci;
