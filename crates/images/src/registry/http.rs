@@ -58,6 +58,8 @@ pub(super) struct Response {
     pub headers: HeaderMap,
     /// The host that answered, after redirects.
     host: String,
+    /// Whether that is the origin that was asked: another one's challenge is not for the registry's credentials.
+    pub is_of_origin: bool,
     body: Body,
     timeout: Duration,
 }
@@ -96,7 +98,9 @@ impl Client {
             let is_redirect = matches!(status, 301 | 302 | 303 | 307 | 308) && matches!(ask, Ask::Get);
             if !is_redirect {
                 let (parts, body) = response.into_parts();
-                return Ok(Response { status, headers: parts.headers, host, body, timeout: self.timeout });
+                let is_of_origin = is_same_origin(&uri, &first);
+                let timeout = self.timeout;
+                return Ok(Response { status, headers: parts.headers, host, is_of_origin, body, timeout });
             }
             uri = target(&response, &uri, &host)?;
         }
@@ -166,6 +170,19 @@ impl Response {
         let read = self.reader().take(limit + 1).read_to_end(&mut bytes);
         read.map_err(|error| Failure::broken(&host, &error))?;
         if bytes.len() as u64 > limit { Err(too_long()) } else { Ok(bytes) }
+    }
+
+    /// Refuses a challenge of anybody but the registry itself.
+    pub(super) fn check_challenge(&self, base: &str) -> Result<(), Failure> {
+        match self.is_of_origin {
+            true => Ok(()),
+            false => {
+                let host = &self.host;
+                Err(Failure::Denied(format!(
+                    "unauthorized: {base} redirects to {host:?}, which asks for a login; credentials stay with {base}"
+                )))
+            }
+        }
     }
 
     /// What went wrong, in the registry's words.
@@ -262,8 +279,11 @@ pub(super) fn host_of(uri: &Uri) -> String {
     })
 }
 
+/// Scheme, host and port (RFC 6454).
 fn is_same_origin(one: &Uri, other: &Uri) -> bool {
-    one.scheme() == other.scheme() && host_of(one).eq_ignore_ascii_case(&host_of(other))
+    let port = |uri: &Uri| uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+    let host = |uri: &Uri| uri.host().unwrap_or_default().to_ascii_lowercase();
+    one.scheme() == other.scheme() && host(one) == host(other) && port(one) == port(other)
 }
 
 /// Whether a host, perhaps with a port, is this machine.
@@ -326,6 +346,20 @@ mod tests {
             ("docker.io", false),
         ] {
             assert_eq!(is_loopback(host), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn origins() {
+        for (one, other, expected) in [
+            ("https://a.example/v2/", "https://A.example:443/x", true),
+            ("http://a.example", "http://a.example:80", true),
+            ("http://a.example", "https://a.example", false),
+            ("http://a.example:5000", "http://a.example:5001", false),
+            ("https://a.example", "https://b.example", false),
+            ("https://a.example", "https://a.example@b.example", false),
+        ] {
+            assert_eq!(is_same_origin(&one.parse().unwrap(), &other.parse().unwrap()), expected, "{one} {other}");
         }
     }
 

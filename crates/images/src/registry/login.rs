@@ -26,6 +26,9 @@ fn login_at(client: &Client, settings: &Settings, base: &str, given: &Credential
     let trust_of = |host: &str| settings.trust(host);
     let ask = |authorization: Option<&str>| client.send(&Ask::Get, &url, authorization, &[], &trust_of);
     let response = ask(None)?;
+    if response.status == 401 {
+        response.check_challenge(base)?;
+    }
     let denied = || Failure::Denied(format!("Get {url:?}: unauthorized: incorrect username or password"));
     let (authorization, stored) = match (response.status, Challenge::of(&response.headers)) {
         (200..=299, _) => return Ok(given.clone()),

@@ -129,6 +129,7 @@ impl Session {
         let known = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut response = send(known.as_deref())?;
         if response.status == 401 {
+            response.check_challenge(base)?;
             let authorization = self.authorize(base, &response)?;
             response = send(Some(&authorization))?;
             *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(authorization);

@@ -72,7 +72,40 @@ fn credentials(world: &mut World) -> Outcome {
     })?;
     mirror(world, &mirrored.address, QUICK)?;
     world.sh(r#"printf '{"auths":{"https://index.docker.io/v1/":{"auth":"bWU6c2VjcmV0"}}}' > $W/home/.docker/config.json"#)?.ok()?;
-    world.sh("docker pull -q y:1")?.ok().map(drop)
+    world.sh("docker pull -q y:1")?.ok()?;
+    redirected(world)
+}
+
+/// Another host that a registry redirects to asks for a login itself.
+fn redirected(world: &World) -> Outcome {
+    let thief = Registry::start(Content::new(), |asked| {
+        let challenge = match asked.path.contains("basic") {
+            true => "Basic realm=\"x\"".to_owned(),
+            false => format!("Bearer realm=\"http://{}/token\",service=\"x\"", asked.headers["host"]),
+        };
+        match asked.path.starts_with("/token") {
+            true => Reply::Says(200, vec![], b"{\"token\":\"abc\"}".to_vec()),
+            false => Reply::Says(401, vec![("WWW-Authenticate", challenge)], vec![]),
+        }
+    })?;
+    let elsewhere = thief.address.clone();
+    let registry = Registry::start(Content::new(), move |asked| {
+        Reply::Says(307, vec![("Location", format!("http://{elsewhere}{}", asked.path))], vec![])
+    })?;
+    let address = &registry.address;
+    let said = world.sh(&format!("echo secret | docker login -u me --password-stdin {address}"))?.fails(1)?;
+    contains("login", &said, &format!("redirects to {:?}, which asks for a login", thief.address))?;
+    let stored =
+        format!(r#"printf '{{"auths":{{"{address}":{{"auth":"bWU6c2VjcmV0"}}}}}}' > $W/home/.docker/config.json"#);
+    world.sh(&stored)?.ok()?;
+    for name in ["team/x:1", "basic/x:1"] {
+        let said = world.sh(&format!("docker pull -q {address}/{name}"))?.fails(1)?;
+        contains(name, &said, "which asks for a login; credentials stay with")?;
+    }
+    match thief.asked().iter().find(|asked| asked.headers.contains_key("authorization")) {
+        Some(asked) => Err(format!("the other host got to see {asked:?}")),
+        None => Ok(()),
+    }
 }
 
 fn login_and_logout(world: &mut World) -> Outcome {
