@@ -336,15 +336,32 @@ pub fn digest(bytes: &[u8]) -> String {
 pub fn image(content: &mut Content, repository: &str, tag: &str, sizes: &[usize], seed: u64) -> Made {
     let layers: Vec<Vec<u8>> = sizes.iter().enumerate().map(|(index, size)| layer(index, *size, seed)).collect();
     let diff_ids: Vec<String> = layers.iter().map(|layer| digest(layer)).collect();
+    let blobs: Vec<(String, u64)> = layers.iter().map(|layer| (digest(layer), layer.len() as u64)).collect();
+    for layer in layers {
+        content.insert(format!("{repository}/blobs/{}", digest(&layer)), ("application/octet-stream", layer));
+    }
+    image_of(content, repository, tag, &diff_ids, &blobs, "true")
+}
+
+/// The same of layers that are said to have these diff_ids and to lie in these blobs, digest and size; the command makes
+/// it another image than the next one of the same layers.
+pub fn image_of(
+    content: &mut Content,
+    repository: &str,
+    tag: &str,
+    diff_ids: &[String],
+    blobs: &[(String, u64)],
+    command: &str,
+) -> Made {
     let config = json!({
-        "architecture": architecture(), "os": "linux", "config": {"Cmd": ["true"]},
+        "architecture": architecture(), "os": "linux", "config": {"Cmd": [command]},
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     });
     let config = config.to_string().into_bytes();
-    let descriptors: Vec<_> = layers
+    let descriptors: Vec<_> = blobs
         .iter()
-        .map(|layer| {
-            json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest(layer), "size": layer.len()})
+        .map(|(digest, size)| {
+            json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest, "size": size})
         })
         .collect();
     let manifest = json!({
@@ -353,10 +370,8 @@ pub fn image(content: &mut Content, repository: &str, tag: &str, sizes: &[usize]
         "layers": descriptors,
     });
     let manifest = manifest.to_string().into_bytes();
-    let made = Made { layers: diff_ids, config: digest(&config), manifest: digest(&manifest), size: manifest.len() };
-    for layer in layers {
-        content.insert(format!("{repository}/blobs/{}", digest(&layer)), ("application/octet-stream", layer));
-    }
+    let layers = blobs.iter().map(|(digest, _)| digest.clone()).collect();
+    let made = Made { layers, config: digest(&config), manifest: digest(&manifest), size: manifest.len() };
     content.insert(format!("{repository}/blobs/{}", made.config), ("application/octet-stream", config));
     content.insert(format!("{repository}/manifests/{}", made.manifest), (MANIFEST, manifest.clone()));
     content.insert(format!("{repository}/manifests/{tag}"), (MANIFEST, manifest));

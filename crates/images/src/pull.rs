@@ -94,11 +94,12 @@ pub fn pull(
     };
     let mut pulled = Vec::with_capacity(names.len());
     for name in &names {
-        let mut again = true;
+        let mut reuse = true;
         let done = loop {
-            match pull_one(store, settings, credentials, (name, request.platform.as_ref()), events) {
+            let wanted = Wanted { name, platform: request.platform.as_ref(), reuse };
+            match pull_one(store, settings, credentials, &wanted, events) {
                 // What an earlier pull left may have been damaged since; without it the registry alone is to blame.
-                Err(Attempt { error, replayed: true }) if again && is_content(&error) => again = false,
+                Err(Attempt { error, replayed: true }) if reuse && is_content(&error) => reuse = false,
                 Err(Attempt { error, .. }) => return Err(error),
                 Ok(done) => break done,
             }
@@ -131,12 +132,13 @@ fn pull_one(
     store: Store<'_>,
     settings: &Settings,
     credentials: &dyn CredentialsOf,
-    (name, platform): (&ImageRef, Option<&Platform>),
+    wanted: &Wanted<'_>,
     events: &(dyn Fn(PullEvent) + Sync),
 ) -> Result<Pulled, Attempt> {
+    let name = wanted.name;
     let registry = Arc::new(Registry::new(settings.clone()));
     let sessions: Vec<Arc<Session>> = registry.sessions(name, credentials);
-    let Found { digest, mut image, layers } = find(&registry, &sessions, &Wanted { name, platform }, store)?;
+    let Found { digest, mut image, layers } = find(&registry, &sessions, wanted, store)?;
     events(PullEvent::Begin(name.clone()));
     let pinned = ImageRef { tag: None, digest: Some(digest), ..name.clone() };
     if name.digest.is_none() {

@@ -6,7 +6,7 @@
 
 use crate::list::names_of;
 use crate::resolve::{Resolved, resolve};
-use crate::store::{Blobs, mark_unreferenced};
+use crate::store::mark_unreferenced;
 use crate::{Error, Store};
 use orlop_model::filter::Filters;
 use orlop_model::{Digest, Id, ImageRef, Timestamp};
@@ -189,12 +189,7 @@ fn delete_rows(
 
 /// Deletes what the rows no longer name. The image's lock is held.
 fn clear(store: Store<'_>, leftover: &Leftover) -> Result<u64, Error> {
-    let mut freed = store.delete_layers(&leftover.layers)?;
-    // The manifest goes last: it names the others.
-    for blob in store.kept_blobs(&leftover.image)?.into_iter().chain(leftover.image.blobs()) {
-        freed += store.delete_blob(blob)?;
-    }
-    Ok(freed)
+    Ok(store.delete_layers(&leftover.layers)? + store.delete_blobs(leftover.image.id, leftover.image.manifest)?)
 }
 
 /// What `image prune` would remove.

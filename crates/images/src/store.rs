@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! <data root>/content/blobs/sha256/HEX   configs and manifests, immutable
+//! <data root>/content/layers/HEX         blobs of layers that `keep-blobs` keeps, by their digests; a directory of their
+//!                                        own, since what a manifest calls a layer may be anything
 //! <data root>/content/ingest/            archives that have to be copied before they are read, as files without a name;
 //!                                        what a pull has of blobs, by their digests
 //! ```
@@ -14,6 +16,7 @@ use orlop_model::{Digest, Id};
 use orlop_state::{ImageRow, LayerPhase, LayerRow, ReadTx, State};
 use orlop_sys::lock::FileLock;
 use std::collections::HashSet;
+use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
 /// What every verb here works on.
@@ -28,6 +31,11 @@ pub struct Store<'a> {
 impl Store<'_> {
     pub(crate) fn blob_path(&self, digest: Digest) -> PathBuf {
         blob_path(self.state.root(), digest)
+    }
+
+    /// Where the blob of a layer stays when it is kept.
+    pub(crate) fn layer_blob_path(&self, digest: Digest) -> PathBuf {
+        self.state.root().join(LAYER_BLOBS).join(digest.hex())
     }
 
     pub(crate) fn ingest(&self) -> PathBuf {
@@ -50,43 +58,52 @@ impl Store<'_> {
         Ok(orlop_layers::store::delete(self.state, self.driver, layers)?.values().sum())
     }
 
-    /// The layers' blobs that an image's manifest names, stored or not.
-    fn layer_blobs(&self, row: &ImageRow) -> Vec<Digest> {
-        let manifest =
-            row.manifest.and_then(|digest| blob(self.state.root(), digest).ok().map(|bytes| (digest, bytes)));
+    /// The layers' blobs that a manifest names, stored or not.
+    fn layer_blobs(&self, manifest: Option<Digest>) -> Vec<Digest> {
+        let manifest = manifest.and_then(|digest| blob(self.state.root(), digest).ok().map(|bytes| (digest, bytes)));
         let parsed = manifest.and_then(|(digest, bytes)| crate::archive::oci::parse_manifest(digest, &bytes).ok());
         parsed.and_then(|manifest| manifest.layers).into_iter().flatten().map(|layer| layer.digest).collect()
     }
 
-    /// Of an image's layers, the blobs that were kept and that no other image has; its row is still there or not.
-    pub(crate) fn kept_blobs(&self, row: &ImageRow) -> Result<Vec<Digest>, Error> {
-        let mut kept = self.layer_blobs(row);
-        kept.retain(|digest| self.blob_path(*digest).exists());
-        if kept.is_empty() {
-            return Ok(kept);
-        }
+    /// Deletes the blobs of an image that has no row, or none any more: its config and manifest, and those of its layers that were
+    /// kept; none that another image has, whatever it is there. Returns the bytes that are free now.
+    pub(crate) fn delete_blobs(&self, id: Digest, manifest: Option<Digest>) -> Result<u64, Error> {
         let others = self.state.read(|tx| tx.images().list())?;
-        let needed: HashSet<Digest> =
-            others.iter().filter(|other| other.id != row.id).flat_map(|other| self.layer_blobs(other)).collect();
-        kept.retain(|digest| !needed.contains(digest));
-        Ok(kept)
-    }
-
-    /// Deletes a blob; returns the bytes that are free now.
-    pub(crate) fn delete_blob(&self, digest: Digest) -> Result<u64, Error> {
-        use std::os::unix::fs::MetadataExt;
-        let path = self.blob_path(digest);
-        let disk = path.metadata().map_or(0, |metadata| metadata.blocks() * 512);
-        match std::fs::remove_file(&path) {
-            Ok(()) => Ok(disk),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
-            Err(source) => Err(Error::Io { action: "remove", path, source }),
+        let others = || others.iter().filter(|other| other.id != id);
+        let mut kept = self.layer_blobs(manifest);
+        kept.retain(|digest| self.layer_blob_path(*digest).exists());
+        if !kept.is_empty() {
+            let needed: HashSet<Digest> = others().flat_map(|other| self.layer_blobs(other.manifest)).collect();
+            kept.retain(|digest| !needed.contains(digest));
         }
+        let needed: HashSet<Digest> = others().flat_map(ImageRow::blobs).collect();
+        let own = std::iter::once(id)
+            .chain(manifest)
+            .filter(|digest| !needed.contains(digest))
+            .map(|digest| self.blob_path(digest));
+        // The manifest goes last: it names the others.
+        let paths = kept.iter().map(|digest| self.layer_blob_path(*digest)).chain(own);
+        paths.map(|path| delete_blob(&path)).sum()
+    }
+}
+
+/// Below the data root.
+const LAYER_BLOBS: &str = "content/layers";
+const BLOBS: &str = "content/blobs/sha256";
+
+/// Deletes a blob; returns the bytes that are free now.
+fn delete_blob(path: &Path) -> Result<u64, Error> {
+    use std::os::unix::fs::MetadataExt;
+    let disk = path.metadata().map_or(0, |metadata| metadata.blocks() * 512);
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(disk),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+        Err(source) => Err(Error::Io { action: "remove", path: path.to_owned(), source }),
     }
 }
 
 fn blob_path(root: &Path, digest: Digest) -> PathBuf {
-    root.join("content/blobs/sha256").join(digest.hex())
+    root.join(BLOBS).join(digest.hex())
 }
 
 /// The bytes of a stored config or manifest, verified.
@@ -142,7 +159,8 @@ pub fn recover(store: Store<'_>) -> Result<Recovered, Error> {
     let leases = if store.state.read(|tx| tx.leases().list())?.is_empty() { 0 } else { forget_dead_leases(store)? };
     let layers = orlop_layers::store::remove_unreferenced(store.state, store.driver)?.len();
     let partial = crate::registry::remove_old(&store.ingest())?;
-    Ok(Recovered { layers, blobs: recover_blobs(store)? + partial, leases })
+    let blobs = recover_blobs(store)? + recover_layer_blobs(store)?;
+    Ok(Recovered { layers, blobs: blobs + partial, leases })
 }
 
 fn forget_dead_leases(store: Store<'_>) -> Result<usize, Error> {
@@ -156,19 +174,34 @@ fn forget_dead_leases(store: Store<'_>) -> Result<usize, Error> {
     })
 }
 
+/// What lies in a directory below the data root; nothing in one that isn't there.
+fn entries(store: Store<'_>, directory: &str) -> Result<Vec<DirEntry>, Error> {
+    let path = store.state.root().join(directory);
+    match std::fs::read_dir(&path) {
+        Ok(entries) => Ok(entries.flatten().collect()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(source) => Err(Error::Io { action: "read", path, source }),
+    }
+}
+
+/// Removes what nobody has touched for an hour.
+fn remove_old(entry: &DirEntry) -> Result<bool, Error> {
+    let age = entry.metadata().ok().and_then(|metadata| metadata.modified().ok()?.elapsed().ok());
+    if age.is_none_or(|age| age.as_secs() <= 3600) {
+        return Ok(false);
+    }
+    let path = entry.path();
+    std::fs::remove_file(&path).map_err(|source| Error::Io { action: "remove", path, source })?;
+    Ok(true)
+}
+
 fn recover_blobs(store: Store<'_>) -> Result<usize, Error> {
-    let directory = store.state.root().join("content/blobs/sha256");
-    let entries = match std::fs::read_dir(&directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-        Err(source) => return Err(Error::Io { action: "read", path: directory, source }),
-    };
     let known = |tx: &ReadTx<'_>| -> Result<HashSet<Digest>, Error> {
         Ok(tx.images().list()?.iter().flat_map(ImageRow::blobs).collect())
     };
     let before = store.state.read(known)?;
     let mut removed = 0;
-    for entry in entries.flatten() {
+    for entry in entries(store, BLOBS)? {
         let name = entry.file_name().to_string_lossy().into_owned();
         // `.HEX.tmp` is a blob whose writer was killed.
         let hex = name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp")).unwrap_or(&name);
@@ -178,23 +211,33 @@ fn recover_blobs(store: Store<'_>) -> Result<usize, Error> {
         }
         // A load in progress holds its image's lock; its manifest is told by its age.
         let Some(_lock) = store.state.try_lock("layer", &digest.hex())? else { continue };
-        let age = entry.metadata().ok().and_then(|metadata| metadata.modified().ok()?.elapsed().ok());
-        let is_old = age.is_some_and(|age| age.as_secs() > 3600);
-        let is_kept = || -> Result<bool, Error> {
-            let images = store.state.read(|tx| tx.images().list())?;
-            Ok(hex == name && images.iter().any(|image| store.layer_blobs(image).contains(&digest)))
-        };
-        if is_old && !is_kept()? && (hex != name || !store.state.read(known)?.contains(&digest)) {
-            let path = entry.path();
-            std::fs::remove_file(&path).map_err(|source| Error::Io { action: "remove", path, source })?;
-            removed += 1;
+        if hex != name || !store.state.read(known)?.contains(&digest) {
+            removed += usize::from(remove_old(&entry)?);
+        }
+    }
+    Ok(removed)
+}
+
+/// Blobs of layers that no image names any more.
+fn recover_layer_blobs(store: Store<'_>) -> Result<usize, Error> {
+    let entries = entries(store, LAYER_BLOBS)?;
+    if entries.is_empty() {
+        return Ok(0);
+    }
+    let images = store.state.read(|tx| tx.images().list())?;
+    let needed: HashSet<String> =
+        images.iter().flat_map(|row| store.layer_blobs(row.manifest)).map(|digest| digest.hex()).collect();
+    let mut removed = 0;
+    for entry in entries {
+        if !needed.contains(&*entry.file_name().to_string_lossy()) {
+            removed += usize::from(remove_old(&entry)?);
         }
     }
     Ok(removed)
 }
 
 /// The blobs that an image has.
-pub(crate) trait Blobs {
+trait Blobs {
     fn blobs(&self) -> Vec<Digest>;
 }
 

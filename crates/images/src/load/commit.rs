@@ -120,9 +120,6 @@ pub(super) fn undo(store: Store<'_>, images: &[Named], lease: &Lease, made: &Mad
         if known.iter().any(|row| row.id == image.image.id) {
             continue;
         }
-        let _ = store.delete_blob(image.image.id);
-        if let Some((digest, _)) = &image.image.manifest {
-            let _ = store.delete_blob(*digest);
-        }
+        let _ = store.delete_blobs(image.image.id, image.image.manifest.as_ref().map(|(digest, _)| *digest));
     }
 }

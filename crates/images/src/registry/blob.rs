@@ -14,7 +14,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// What came in one go at least for the number of attempts to begin anew.
 const PROGRESS: u64 = 1 << 20;
@@ -30,8 +30,10 @@ pub(crate) struct RemoteLayer {
     digest: Digest,
     size: u64,
     path: PathBuf,
-    /// Where it stays once it has come whole, and where an earlier pull may have left it.
-    kept: PathBuf,
+    /// Where it stays once it has come whole, and where an earlier pull may have left it; None when none are kept.
+    kept: Option<PathBuf>,
+    /// Whether what an earlier pull kept there is used.
+    reuse: bool,
     /// Held from the first byte until the blob isn't needed any more.
     lock: Mutex<Option<FileLock>>,
     /// Some of what was read had been there before.
@@ -44,7 +46,7 @@ impl RemoteLayer {
         sessions: &[Arc<Session>],
         digest: Digest,
         size: u64,
-        store: Store<'_>,
+        (store, reuse): (Store<'_>, bool),
     ) -> Arc<Self> {
         Arc::new(Self {
             registry: Arc::clone(registry),
@@ -52,7 +54,8 @@ impl RemoteLayer {
             digest,
             size,
             path: store.ingest().join(digest.hex()),
-            kept: store.blob_path(digest),
+            kept: registry.settings.keep_blobs.then(|| store.layer_blob_path(digest)),
+            reuse,
             lock: Mutex::default(),
             replayed: AtomicBool::new(false),
         })
@@ -67,24 +70,17 @@ impl RemoteLayer {
         self.replayed.load(Ordering::Relaxed)
     }
 
-    /// Removes what has come so far.
+    /// Removes what has come so far. What was kept stays: another image may have it, and this one may only claim to.
     pub(crate) fn discard(&self) {
-        if self.was_replayed() {
-            // What was read may be this one, and it may be damaged. Not there is as good.
-            let _ = std::fs::remove_file(&self.kept);
-        }
-        self.drop_partial();
-    }
-
-    fn drop_partial(&self) {
         if let Some(lock) = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take() {
             lock.remove();
         }
     }
 
     fn open_stored(&self) -> Result<(File, u64), Error> {
-        match File::open(&self.kept) {
-            Ok(file) if file.metadata().is_ok_and(|metadata| metadata.len() == self.size) => Ok((file, self.size)),
+        let kept = self.kept.as_ref().filter(|_| self.reuse).and_then(|path| File::open(path).ok());
+        match kept {
+            Some(file) if file.metadata().is_ok_and(|metadata| metadata.len() == self.size) => Ok((file, self.size)),
             _ => self.open_partial(),
         }
     }
@@ -141,18 +137,25 @@ impl LayerBlob for RemoteLayer {
     }
 
     fn unpacked(&self) -> Result<(), Error> {
-        let held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.registry.settings.keep_blobs && held.is_some() {
-            let io = |source| Error::Io { action: "move the blob to", path: self.kept.clone(), source };
-            if let Some(parent) = self.kept.parent() {
-                std::fs::create_dir_all(parent).map_err(io)?;
+        // Taken, because an image may have the same layer twice.
+        let held = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (held, &self.kept) {
+            (Some(_held), Some(kept)) => {
+                let io = |source| Error::Io { action: "move the blob to", path: kept.clone(), source };
+                if let Some(parent) = kept.parent() {
+                    std::fs::create_dir_all(parent).map_err(io)?;
+                }
+                // Its age tells `recover` that no image has it, and there is none yet.
+                File::open(&self.path).and_then(|file| file.set_modified(SystemTime::now())).map_err(io)?;
+                // The sync that comes next covers the blob and its name.
+                std::fs::rename(&self.path, kept).map_err(io)
             }
-            // The sync that comes next covers the blob and its name.
-            return std::fs::rename(&self.path, &self.kept).map_err(io);
+            (Some(held), None) => {
+                held.remove();
+                Ok(())
+            }
+            (None, _) => Ok(()),
         }
-        drop(held);
-        self.drop_partial();
-        Ok(())
     }
 
     fn cancel(&self) {

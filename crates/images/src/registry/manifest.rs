@@ -28,6 +28,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) name: &'a ImageRef,
     /// None for this machine's.
     pub(crate) platform: Option<&'a Platform>,
+    /// Whether blobs that an earlier pull kept are used.
+    pub(crate) reuse: bool,
 }
 
 /// What was found.
@@ -136,7 +138,7 @@ fn find_at(
         .layers
         .iter()
         .flatten()
-        .map(|layer| RemoteLayer::new(registry, &order, layer.digest, layer.size, store))
+        .map(|layer| RemoteLayer::new(registry, &order, layer.digest, layer.size, (store, wanted.reuse)))
         .collect();
     let find = |descriptor: &Descriptor| -> Result<Arc<dyn LayerBlob>, Error> {
         let found = layers.iter().find(|layer| layer.digest() == descriptor.digest);

@@ -45,7 +45,7 @@ pub struct Settings {
     pub attempts: u32,
     /// How long a server may be silent, or bring next to nothing.
     pub timeout: Duration,
-    /// Whether blobs of layers stay in `content/blobs`.
+    /// Whether blobs of layers stay in `content/layers`.
     pub keep_blobs: bool,
 }
 

@@ -19,6 +19,7 @@ mod login;
 mod pages;
 mod postgres;
 mod pull;
+mod pull_blobs;
 mod scrub;
 mod tools;
 
@@ -74,6 +75,7 @@ fn run() -> Outcome<bool> {
         life::cases(),
         postgres::cases(),
         pull::cases(),
+        pull_blobs::cases(),
         login::cases(),
         scrub::cases(),
         pages::cases(),

@@ -18,7 +18,6 @@ pub fn cases() -> Vec<Case> {
         case("pull::what_is_wrong_is_refused", what_is_wrong_is_refused),
         case("pull::waits_end", waits_end),
         case("pull::a_newer_image_takes_the_name", newer),
-        case("pull::blobs_may_stay", blobs_may_stay),
         case("pull::platforms", platforms),
         case("pull::killed_and_gone_on", killed),
         case("pull::two_at_once", two_at_once),
@@ -34,7 +33,7 @@ pub const QUICK: &str = "[images]\ndownload-timeout = 1\nmax-download-attempts =
 const LEFT: &str =
     "docker images -aq; ls $DATA/overlay2 2>/dev/null | grep -E '^[0-9a-f]{64}$'; find $DATA/content -type f";
 
-fn nothing_left(world: &World, what: &str) -> Outcome {
+pub fn nothing_left(world: &World, what: &str) -> Outcome {
     same(&format!("left of {what}"), &world.sh(&format!("{LEFT}; true"))?.ok()?, "")
 }
 
@@ -338,33 +337,6 @@ fn newer(world: &mut World) -> Outcome {
     same("images", &images("")?, &format!("x 1 {}", new.config))?;
     let removed = world.sh("docker rmi x:1")?.ok()?;
     contains("rmi", &removed, &format!("Untagged: x:1\nUntagged: x@{}\nDeleted: {}", new.manifest, new.config))?;
-    nothing_left(world, "removed images")
-}
-
-/// `keep-blobs`: what came stays beside the files, for as long as an image has it.
-fn blobs_may_stay(world: &mut World) -> Outcome {
-    let mut content = Content::new();
-    let one = registry::image(&mut content, "library/x", "1", &[5000, 300], 5);
-    let other = registry::image(&mut content, "library/x", "2", &[5000, 400], 5);
-    let registry = Registry::start(content, |_| Reply::Usual)?;
-    mirror(world, &registry.address, &format!("{QUICK}keep-blobs = true\n"))?;
-    world.sh("docker pull -q x:1 && docker pull -q x:2")?.ok()?;
-    let blobs = "cd $DATA/content/blobs/sha256 && find . -type f -printf '%f\\n' | sort";
-    let all = |images: &[&registry::Made]| {
-        let digests = images.iter().flat_map(|made| made.layers.iter().chain([&made.config, &made.manifest]));
-        let names: std::collections::BTreeSet<&str> = digests.map(|digest| &digest[7..]).collect();
-        names.into_iter().collect::<Vec<_>>().join("\n")
-    };
-    same("blobs", &world.sh(blobs)?.ok()?, &all(&[&one, &other]))?;
-    let sums =
-        "cd $DATA/content/blobs/sha256 && for f in *; do test $f = $(sha256sum < $f | cut -d' ' -f1) || exit 1; done";
-    world.sh(sums)?.ok()?;
-    // What nobody needs goes an hour later; these are needed.
-    world.sh("touch -d '2 hours ago' $DATA/content/blobs/sha256/* && docker system tend")?.ok()?;
-    same("blobs after tend", &world.sh(blobs)?.ok()?, &all(&[&one, &other]))?;
-    world.sh("docker rmi x:1")?.ok()?;
-    same("blobs of the other image", &world.sh(blobs)?.ok()?, &all(&[&other]))?;
-    world.sh("docker rmi x:2")?.ok()?;
     nothing_left(world, "removed images")
 }
 
