@@ -18,7 +18,7 @@ const TEND_AT_MOST_EVERY: Duration = Duration::from_secs(2);
 impl Engine {
     /// Everything that `tend` does.
     pub fn tend(&self) -> Result<()> {
-        let settled = self.settle().and(self.keep_running());
+        let settled = self.settle().and(self.keep_running()).and(self.sweep_copies_in_background());
         self.expire_trash()?;
         self.state.restore_headroom()?;
         self.restore_reserve()?;

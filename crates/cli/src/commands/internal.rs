@@ -22,6 +22,12 @@ pub fn restart(door: &Door, id: &str) -> Outcome {
     Ok(0)
 }
 
+/// `internal uncopy ID`: called by `tend` when a `cp` was killed.
+pub fn uncopy(door: &Door, id: &str) -> Outcome {
+    door.local_engine()?.sweep_copies(id)?;
+    Ok(0)
+}
+
 /// `internal health ID STATUS`: called by the shim when the health of its container has changed.
 pub fn health(door: &Door, id: &str, status: &str) -> Outcome {
     let id = id.parse().map_err(|error| Failure::invalid(format!("{error}")))?;

@@ -1,5 +1,6 @@
 //! `cp` from and to a tar archive.
 
+use super::hidden::Hidden;
 use super::place::{Located, Place, open_directory};
 use super::tree::{NewFile, failed, names, own, own_at, refuse_directory, replace, times};
 use crate::{Error, Result};
@@ -78,7 +79,7 @@ fn append<W: Write>(builder: &mut Builder<W>, parent: BorrowedFd<'_>, name: &OsS
 
 /// Extracts an archive into the directory at `place`, over what is there; the bytes written. Names and links of the
 /// archive never lead out of the container's root.
-pub(super) fn extract(root: &OwnedFd, place: &Place<'_>, archive: impl Read) -> Result<u64> {
+pub(super) fn extract(root: &OwnedFd, place: &Place<'_>, archive: impl Read, hidden: &Hidden) -> Result<u64> {
     let read = |source: io::Error| Error::Invalid(format!("the archive can't be read: {source}"));
     let mut archive = Archive::new(archive);
     let (mut bytes, mut directories) = (0, Vec::new());
@@ -106,19 +107,19 @@ pub(super) fn extract(root: &OwnedFd, place: &Place<'_>, archive: impl Read) -> 
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 refuse_directory(parent, &name)?;
-                let new = NewFile::create(parent, &name)?;
+                let new = NewFile::create(parent, &name, hidden)?;
                 let mut file = File::from(new.file.try_clone().map_err(Error::io("open", &name))?);
                 bytes += io::copy(&mut entry, &mut file).map_err(Error::io("write", &name))?;
                 own(new.file.as_fd(), owner, mode, &name)?;
                 rustix::fs::futimens(&new.file, &time).map_err(failed("set the time of", &name))?;
-                new.appear(parent, &name)?;
+                new.appear(parent, &name, hidden)?;
                 continue;
             }
             _ => refuse_directory(parent, &name)?,
         }
         let link = entry.link_name().map_err(read)?.map(|link| link.into_owned());
         match (kind, link) {
-            (EntryType::Symlink, Some(link)) => replace(parent, &name, |hidden| {
+            (EntryType::Symlink, Some(link)) => replace(hidden, parent, &name, |hidden| {
                 rustix::fs::symlinkat(&link, parent, hidden)?;
                 own_at(parent, hidden, owner)?;
                 rustix::fs::utimensat(parent, hidden, &time, AtFlags::SYMLINK_NOFOLLOW)
@@ -127,7 +128,9 @@ pub(super) fn extract(root: &OwnedFd, place: &Place<'_>, archive: impl Read) -> 
                 let link = below(&link)?;
                 let from = directory_for(root, place.path(), link.parent().unwrap_or(Path::new("")))?;
                 let first = link.file_name().unwrap_or_default();
-                replace(parent, &name, |hidden| rustix::fs::linkat(&from, first, parent, hidden, AtFlags::empty()))?;
+                replace(hidden, parent, &name, |hidden| {
+                    rustix::fs::linkat(&from, first, parent, hidden, AtFlags::empty())
+                })?;
             }
             (EntryType::Fifo | EntryType::Char | EntryType::Block, _) => {
                 let header = entry.header();
@@ -144,7 +147,7 @@ pub(super) fn extract(root: &OwnedFd, place: &Place<'_>, archive: impl Read) -> 
                     EntryType::Char => FileType::CharacterDevice,
                     _ => FileType::BlockDevice,
                 };
-                replace(parent, &name, |hidden| {
+                replace(hidden, parent, &name, |hidden| {
                     rustix::fs::mknodat(parent, hidden, file_type, Mode::from_raw_mode(mode), device)?;
                     own_at(parent, hidden, owner)
                 })?;

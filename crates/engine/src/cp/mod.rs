@@ -5,11 +5,13 @@
 //! it is killed. A file appears under its name when it is whole, and not before.
 
 mod archive;
+mod hidden;
 mod place;
 mod root;
 mod tree;
 
 use crate::{Engine, Error, Result};
+use hidden::Hidden;
 use place::{Located, Place};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -33,7 +35,8 @@ impl Engine {
         let host = host_root()?;
         let to = Place::new(&host, target);
         let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        copy(&from, &to, request, owner).map_err(|error| unless_missing(error, target))
+        let hidden = Hidden::new(&view.dir(self), None)?;
+        copy(&from, &to, request, owner, &hidden).map_err(|error| unless_missing(error, target))
     }
 
     /// Copies `source` on the host to `target` in a container; the bytes copied. To be called while this process has one
@@ -48,7 +51,8 @@ impl Engine {
         let view = self.root_view(name)?;
         let to = Place::new(view.fd(), Path::new(target));
         view.require_writable(&to)?;
-        copy(&from, &to, request, (0, 0)).map_err(|error| self.missing_in(name, error, target))
+        let hidden = Hidden::new(&view.dir(self), Some(view.fd()))?;
+        copy(&from, &to, request, (0, 0), &hidden).map_err(|error| self.missing_in(name, error, target))
     }
 
     /// Writes `source` in a container as a tar archive.
@@ -63,7 +67,10 @@ impl Engine {
         let to = Place::new(view.fd(), Path::new(target));
         view.require_writable(&to)?;
         match to.locate(true).map_err(|error| self.missing_in(name, error, target))? {
-            Located::Directory { .. } => archive::extract(view.fd(), &to, archive),
+            Located::Directory { .. } => {
+                let hidden = Hidden::new(&view.dir(self), Some(view.fd()))?;
+                archive::extract(view.fd(), &to, archive, &hidden)
+            }
             Located::Missing { .. } => Err(not_in(name, target)),
             Located::Entry { .. } => Err(Error::Invalid("extraction point is not a directory".to_owned())),
         }
@@ -105,8 +112,8 @@ fn host_root() -> Result<OwnedFd> {
 }
 
 /// Docker's rules of what becomes what (docs, `docker cp`).
-fn copy(from: &Located, to: &Place<'_>, request: CopyRequest, owner: (u32, u32)) -> Result<u64> {
-    let options = tree::Options { owner: (!request.archive).then_some(owner) };
+fn copy(from: &Located, to: &Place<'_>, request: CopyRequest, owner: (u32, u32), hidden: &Hidden) -> Result<u64> {
+    let options = tree::Options { owner: (!request.archive).then_some(owner), hidden };
     let (parent, name) = from.entry();
     let from_directory = matches!(from, Located::Directory { .. });
     match to.locate(true)? {

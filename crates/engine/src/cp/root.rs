@@ -9,7 +9,7 @@ use orlop_sys::lock::FileLock;
 use orlop_sys::{mount, path};
 use rustix::fs::{FileType, Mode, OFlags};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// An open root; what holds it in place goes with it.
 pub(super) struct RootView {
@@ -22,6 +22,11 @@ pub(super) struct RootView {
 impl RootView {
     pub fn fd(&self) -> &OwnedFd {
         &self.root
+    }
+
+    /// Where the container's own files lie.
+    pub fn dir(&self, engine: &Engine) -> PathBuf {
+        engine.container_dir(self.container.id)
     }
 
     /// `--read-only` holds for `cp` too, but for what is mounted over it. Of a running container the kernel says so.

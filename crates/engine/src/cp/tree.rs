@@ -1,6 +1,7 @@
 //! Copies one entry, or a directory with all that is in it, over what is there: directories are merged, anything else is
 //! replaced in one step.
 
+use super::hidden::Hidden;
 use super::place::open_directory;
 use crate::{Error, Result};
 use orlop_sys::copy::{copy_file, copy_metadata};
@@ -12,17 +13,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// How entries are made.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Options {
+#[derive(Clone, Copy)]
+pub(super) struct Options<'a> {
     /// Who gets what is copied; None for the source's owner, and its attributes too.
     pub owner: Option<(u32, u32)>,
+    /// What takes the place of something is made under this name.
+    pub hidden: &'a Hidden,
 }
 
 /// How many files with several names are remembered, each with an open directory.
 const KEPT_LINKS: usize = 512;
 
-struct Copy {
-    options: Options,
+struct Copy<'a> {
+    options: Options<'a>,
     bytes: u64,
     links: HashMap<(u64, u64), (OwnedFd, OsString)>,
 }
@@ -33,7 +36,7 @@ pub(super) fn merge(
     name: &OsStr,
     target: BorrowedFd<'_>,
     target_name: &OsStr,
-    options: Options,
+    options: Options<'_>,
 ) -> Result<u64> {
     let mut copy = Copy { options, bytes: 0, links: HashMap::new() };
     copy.entry(source, name, target, target_name)?;
@@ -41,7 +44,7 @@ pub(super) fn merge(
 }
 
 /// Copies what is in the directory `source` into the directory `target`.
-pub(super) fn merge_content(source: BorrowedFd<'_>, target: BorrowedFd<'_>, options: Options) -> Result<u64> {
+pub(super) fn merge_content(source: BorrowedFd<'_>, target: BorrowedFd<'_>, options: Options<'_>) -> Result<u64> {
     let mut copy = Copy { options, bytes: 0, links: HashMap::new() };
     copy.content(source, target)?;
     Ok(copy.bytes)
@@ -51,7 +54,7 @@ pub(super) fn failed<'a>(action: &'static str, name: &'a OsStr) -> impl Fn(Errno
     move |error| Error::Sys(orlop_sys::Error::io(action, name, error))
 }
 
-impl Copy {
+impl Copy<'_> {
     fn content(&mut self, source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
         for name in names(source)? {
             self.entry(source, &name, target, &name)?;
@@ -116,7 +119,7 @@ impl Copy {
     ) -> Result<()> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let from = rustix::fs::openat(source, name, flags, Mode::empty()).map_err(failed("open", name))?;
-        let new = NewFile::create(target, to)?;
+        let new = NewFile::create(target, to, self.options.hidden)?;
         let length = u64::try_from(stat.st_size).unwrap_or(0);
         self.bytes += copy_file(&from, &new.file, length).map_err(|source| Error::Io {
             action: "write",
@@ -124,7 +127,7 @@ impl Copy {
             source,
         })?;
         self.metadata(from.as_fd(), new.file.as_fd(), stat, to)?;
-        new.appear(target, to)
+        new.appear(target, to, self.options.hidden)
     }
 
     fn special(
@@ -144,7 +147,7 @@ impl Copy {
             _ => None,
         };
         let owner = self.options.owner.unwrap_or((stat.st_uid, stat.st_gid));
-        replace(target, to, |hidden| {
+        replace(self.options.hidden, target, to, |hidden| {
             match &link {
                 Some(link) => rustix::fs::symlinkat(link.as_os_str(), target, hidden)?,
                 None => {
@@ -160,7 +163,9 @@ impl Copy {
     /// Another name of a file that was copied already.
     fn link(&self, target: BorrowedFd<'_>, to: &OsStr, stat: &Stat) -> Result<bool> {
         let Some((directory, first)) = self.links.get(&(stat.st_dev, stat.st_ino)) else { return Ok(false) };
-        replace(target, to, |hidden| rustix::fs::linkat(directory, first, target, hidden, AtFlags::empty()))?;
+        replace(self.options.hidden, target, to, |hidden| {
+            rustix::fs::linkat(directory, first, target, hidden, AtFlags::empty())
+        })?;
         Ok(true)
     }
 
@@ -216,19 +221,16 @@ pub(super) fn refuse_directory(target: BorrowedFd<'_>, to: &OsStr) -> Result<()>
 
 /// Makes an entry under a hidden name and lets it take the place of `to`.
 pub(super) fn replace(
+    hidden: &Hidden,
     target: BorrowedFd<'_>,
     to: &OsStr,
     make: impl FnOnce(&OsStr) -> std::result::Result<(), Errno>,
 ) -> Result<()> {
-    let hidden = hidden_name();
+    let hidden = hidden.name(target)?;
     let made = make(&hidden).and_then(|()| rustix::fs::renameat(target, &hidden, target, to));
     // Two names of one file are left as they are by rename(2), so the hidden one may still be there.
     let _ = rustix::fs::unlinkat(target, &hidden, AtFlags::empty());
     made.map_err(failed("create", to))
-}
-
-fn hidden_name() -> OsString {
-    format!(".orlop-cp-{}", orlop_model::Id::random().short()).into()
 }
 
 /// A file that has no name until it is whole, so that one that is killed half-way leaves nothing.
@@ -239,13 +241,13 @@ pub(super) struct NewFile {
 }
 
 impl NewFile {
-    pub fn create(target: BorrowedFd<'_>, to: &OsStr) -> Result<Self> {
+    pub fn create(target: BorrowedFd<'_>, to: &OsStr, hidden: &Hidden) -> Result<Self> {
         let mode = Mode::from_raw_mode(0o600);
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         match rustix::fs::openat(target, ".", flags | OFlags::TMPFILE, mode) {
             Ok(file) => Ok(Self { file, hidden: None }),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
-                let hidden = hidden_name();
+                let hidden = hidden.name(target)?;
                 let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
                 let file = rustix::fs::openat(target, &hidden, flags, mode).map_err(failed("create", to))?;
                 Ok(Self { file, hidden: Some(hidden) })
@@ -255,7 +257,7 @@ impl NewFile {
     }
 
     /// Gives it its name, in the place of whatever has it.
-    pub fn appear(mut self, target: BorrowedFd<'_>, to: &OsStr) -> Result<()> {
+    pub fn appear(mut self, target: BorrowedFd<'_>, to: &OsStr, names: &Hidden) -> Result<()> {
         if let Some(hidden) = self.hidden.take() {
             return rustix::fs::renameat(target, &hidden, target, to).map_err(failed("create", to));
         }
@@ -264,7 +266,7 @@ impl NewFile {
             |name: &OsStr| rustix::fs::linkat(rustix::fs::CWD, own.as_str(), target, name, AtFlags::SYMLINK_FOLLOW);
         match link(to) {
             Ok(()) => Ok(()),
-            Err(Errno::EXIST) => replace(target, to, link),
+            Err(Errno::EXIST) => replace(names, target, to, link),
             Err(error) => Err(failed("create", to)(error)),
         }
     }

@@ -12,6 +12,7 @@ pub fn cases() -> Vec<Case> {
         case("copy::volumes_and_links", volumes_and_links),
         case("copy::archives", archives),
         case("copy::killed", killed),
+        case("copy::killed_among_many", killed_among_many),
         case("copy::top_and_stats", top_and_stats),
     ]
 }
@@ -119,6 +120,34 @@ fn killed(world: &mut World) -> Outcome {
         same("names", &left, "file")?;
         let whole = "cmp -s big $DATA/volumes/data/_data/file || cmp small $DATA/volumes/data/_data/file";
         world.sh(whole)?.ok()?;
+    }
+    let left = "ls -A $DATA/volumes/data/_data $DATA/containers/* | grep -e orlop-cp- -e '^cp-'";
+    // What a kill between two calls of the kernel leaves: an entry, and the record that tells of it.
+    let token = "0123456789abcdef";
+    for (stop, path) in [("true", "data"), ("docker stop -t 0 box", "data")] {
+        world.sh(&format!(
+            "{stop}; printf 'container\\0/{path}\\0' > $DATA/containers/$(docker inspect -f '{{{{.Id}}}}' box)/cp-{token}
+            : > $DATA/volumes/data/_data/.orlop-cp-{token}; orlop system tend"
+        ))?
+        .ok()?;
+        world.until(&format!("! {left}"), std::time::Duration::from_secs(20))?;
+    }
+    Ok(())
+}
+
+/// Each file of many takes the place of another, so the kill often comes while one has its hidden name.
+fn killed_among_many(world: &mut World) -> Outcome {
+    world.load(&["busybox"])?;
+    world.sh("docker run -d --name box -v data:/data busybox sleep 300; mkdir -p many && seq 3000 | split -l 1 -a 3 - many/f")?.ok()?;
+    world.sh("docker cp many box:/data/ && docker cp many box:/")?.ok()?;
+    for (moment, target) in [(4, "/data/"), (8, "/"), (12, "/data/"), (16, "/"), (24, "/data/")] {
+        let line = format!("while :; do docker cp -q many box:{target}; done");
+        world.spawn("copies", &line)?;
+        std::thread::sleep(std::time::Duration::from_millis(200 + moment));
+        world.kill_spawned();
+        world.sh("orlop system tend")?.ok()?;
+        let left = "docker exec box ls -A /data/many /many | grep orlop-cp; ls $DATA/containers/* | grep '^cp-'";
+        world.until(&format!("test -z \"$({left})\""), std::time::Duration::from_secs(20))?;
     }
     Ok(())
 }
