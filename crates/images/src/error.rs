@@ -375,6 +375,14 @@ impl Error {
         matches!(self, Self::OtherPlatform { .. })
     }
 
+    /// What a failure to make the archive of a stored layer again means.
+    pub(crate) fn of_layer(diff_id: Digest, error: orlop_layers::Error) -> Self {
+        match error.is_damage() {
+            true => Self::LayerDamaged { diff_id, source: io::Error::other(error) },
+            false => Self::Driver(error),
+        }
+    }
+
     pub(crate) fn archive(what: String) -> Self {
         Self::Archive(what)
     }

@@ -199,8 +199,9 @@ fn write(store: Store<'_>, chosen: &Chosen, output: &mut dyn Write) -> Result<()
         match content {
             Content::Bytes(bytes) => tar.bytes_file(&name, &bytes)?,
             Content::Layer(directory) => {
-                let mut archive = LayerArchive::open(&directory)?;
-                tar.file(&name, size, &mut archive, |source| Error::LayerDamaged { diff_id: digest, source })?;
+                let mut archive = LayerArchive::open(&directory).map_err(|error| Error::of_layer(digest, error))?;
+                let unreadable = |error| Error::of_layer(digest, orlop_layers::Error::of_reader(error));
+                tar.file(&name, size, &mut archive, unreadable)?;
             }
         }
     }
@@ -224,8 +225,8 @@ fn layers_of(
     let layer = |diff_id: &Digest| {
         let directory =
             directories.get(diff_id).ok_or(Error::LayerMissing { image: row.id, diff_id: *diff_id })?.clone();
-        let damaged = |error| Error::LayerDamaged { diff_id: *diff_id, source: io::Error::other(error) };
-        Ok((*diff_id, LayerArchive::open(&directory).map_err(damaged)?.size(), directory))
+        let archive = LayerArchive::open(&directory).map_err(|error| Error::of_layer(*diff_id, error))?;
+        Ok((*diff_id, archive.size(), directory))
     };
     config.rootfs.diff_ids.iter().map(layer).collect()
 }

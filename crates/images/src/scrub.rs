@@ -10,7 +10,7 @@ use crate::resolve::resolve;
 use crate::{Error, Store, blob};
 use orlop_layers::record;
 use orlop_layers::store as layers;
-use orlop_model::{Digest, Id, ImageRef, Kind, Platform};
+use orlop_model::{Digest, Id, ImageRef, Platform};
 use orlop_state::{ImageRow, LayerPhase, LayerRow};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -190,7 +190,7 @@ fn check_all(
     work: &Work,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<BTreeMap<Id, Vec<record::Difference>>, Error> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(work.layers.len());
+    let threads = crate::load::threads().min(work.layers.len());
     let mut queue: Vec<&LayerRow> = work.layers.values().collect();
     queue.sort_by_key(|row| row.size);
     let queue = Mutex::new(queue);
@@ -221,8 +221,7 @@ fn check_layer(store: Store<'_>, row: &LayerRow) -> Result<Vec<record::Differenc
     };
     let checked = record::check(&store.driver.directory(row.id), row.diff_id, &mut tell);
     if let Err(error) = checked {
-        // What the disk itself refuses to read is damage as well; a full table of files or a lack of memory isn't.
-        if !matches!(error.kind(), orlop_model::ErrorKind::Internal) {
+        if !error.is_damage() {
             return Err(error.into());
         }
         tell(record::Difference { path: PathBuf::new(), what: format!("can't be checked: {error}") });

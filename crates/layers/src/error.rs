@@ -1,6 +1,7 @@
 //! What can go wrong with a layer.
 
 use orlop_model::{ErrorKind, Id, Kind};
+use rustix::io::Errno;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -121,6 +122,22 @@ impl Error {
         Self::Io { action, path: path.as_ref().to_owned(), source: source.into() }
     }
 
+    /// Why reading a [`crate::LayerArchive`] failed.
+    pub fn of_reader(error: io::Error) -> Self {
+        error.downcast::<Self>().unwrap_or_else(Self::Read)
+    }
+
+    /// Whether it tells of damage: what is stored is gone, has changed, or doesn't come back from the disk. Any other
+    /// failure (no descriptor or memory left, no permission) says nothing about what is stored.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Record { .. } | Self::NoRecord { .. } | Self::Changed { .. } => true,
+            Self::Io { source, .. } | Self::Read(source) => is_damage(source),
+            Self::Sys(error) => error.source_error().is_none_or(is_damage),
+            _ => false,
+        }
+    }
+
     /// Names the entry in which the archive is damaged.
     pub(crate) fn in_entry(self, entry: &[u8]) -> Self {
         match self {
@@ -132,6 +149,18 @@ impl Error {
     pub(crate) fn entry(entry: &[u8], reason: impl Into<String>) -> Self {
         Self::Entry { entry: String::from_utf8_lossy(entry).into_owned(), reason: reason.into() }
     }
+}
+
+fn is_damage(error: &io::Error) -> bool {
+    let Some(number) = error.raw_os_error() else {
+        // What a decoder says, or a stream that ended too early.
+        return !matches!(error.kind(), io::ErrorKind::OutOfMemory | io::ErrorKind::Interrupted);
+    };
+    let lost = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::NODATA, Errno::REMOTEIO, Errno::ILSEQ];
+    // Something else lies there, or what a damaged record asks for can't be.
+    let changed = [Errno::NOENT, Errno::NOTDIR, Errno::ISDIR, Errno::LOOP, Errno::XDEV, Errno::NXIO, Errno::NODEV];
+    let impossible = [Errno::INVAL, Errno::NAMETOOLONG];
+    lost.iter().chain(&changed).chain(&impossible).any(|errno| errno.raw_os_error() == number)
 }
 
 impl Kind for Error {

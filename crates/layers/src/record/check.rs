@@ -55,6 +55,10 @@ fn check_kept(directory: &Path, diff_id: Digest, tell: &mut dyn FnMut(Difference
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
+                let error = Error::of_reader(error);
+                if !error.is_damage() {
+                    return Err(error);
+                }
                 tell(Difference::new(b"", format!("its kept archive is damaged: {error}")));
                 return Ok(());
             }
@@ -77,7 +81,7 @@ pub(super) fn check_record(directory: &Path, diff_id: Digest, tell: &mut dyn FnM
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 256 << 10];
     let mut reading: Option<Reading> = None;
-    let (mut faults, mut size) = (0, 0);
+    let (mut faults, mut size) = (0, 0_u64);
     loop {
         let mut fault = |reading: &Reading, what: String| {
             faults += 1;
@@ -90,21 +94,22 @@ pub(super) fn check_record(directory: &Path, diff_id: Digest, tell: &mut dyn FnM
                     break;
                 }
                 hash.update(&buffer[..count]);
-                size += count as u64;
+                size = size.saturating_add(count as u64);
             },
             Step::File(path) => {
                 let file = files.open_file(&path);
                 let now = Reading { path, file: None, crc: Crc::new() };
                 reading = Some(match file {
                     Ok(file) => Reading { file: Some(file), ..now },
-                    Err(error) => {
+                    Err(error) if error.is_damage() => {
                         fault(&now, format!("can't be read: {error}"));
                         now
                     }
+                    Err(error) => return Err(error),
                 });
             }
             Step::Range { offset, length } => {
-                size += length;
+                size = size.saturating_add(length);
                 let Some(reading) = &mut reading else { continue };
                 let Some(file) = &reading.file else { continue };
                 match read_range(file, offset, length, &mut buffer, |bytes| {
@@ -113,6 +118,10 @@ pub(super) fn check_record(directory: &Path, diff_id: Digest, tell: &mut dyn FnM
                 }) {
                     Ok(()) => {}
                     Err(error) => {
+                        let error = Error::of_reader(error);
+                        if !error.is_damage() {
+                            return Err(error);
+                        }
                         reading.file = None;
                         fault(reading, format!("can't be read: {error}"));
                     }

@@ -66,6 +66,14 @@ pub(super) fn create(path: &Path, format: &Format, level: i32) -> Result<Encoder
     Ok(encoder)
 }
 
+/// What a failure to read what follows the head means: the kernel's own errors stay what they are.
+pub(super) fn failed(path: &Path, error: std::io::Error) -> Error {
+    match error.raw_os_error() {
+        Some(_) => Error::io("read", path, error),
+        None => Error::Record { path: path.to_owned(), reason: error.to_string() },
+    }
+}
+
 /// Opens a file and reads its head; None when there is no such file.
 pub(super) fn open(path: &Path, format: &Format) -> Result<Option<(Head, Decoder<'static, BufReader<File>>)>> {
     let failed = |error| Error::io("read", path, error);

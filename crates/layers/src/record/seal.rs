@@ -159,14 +159,17 @@ fn prove(directory: &Path) -> Result<Archived> {
             Ok(0) => return Ok(Archived::Yes),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return unproven(directory, &error),
+            Err(error) => {
+                let error = Error::of_reader(error);
+                return if error.is_damage() { unproven(directory, &error) } else { Err(error) };
+            }
         }
     }
 }
 
 /// A file that doesn't read back as it was written must not become part of an image; for anything else the archive is
 /// kept.
-fn unproven(directory: &Path, reason: &io::Error) -> Result<Archived> {
+fn unproven(directory: &Path, reason: &Error) -> Result<Archived> {
     let diff_id = LayerArchive::open(directory)?.diff_id();
     let mut damaged = None;
     check_record(directory, diff_id, &mut |found| {

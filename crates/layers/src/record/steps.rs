@@ -8,11 +8,11 @@
 //! 0                 the end
 //! ```
 
-use super::head::{Head, RECORD, create};
+use super::head::{self, Head, RECORD, create};
 use crate::{Error, Result};
 use flate2::Crc;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use zstd::stream::write::Encoder;
 
@@ -173,7 +173,8 @@ impl Unsealed {
 
 /// Reads a record step by step.
 pub(super) struct Steps<R> {
-    reader: R,
+    /// Most reads are of a few bytes, for which a decoder takes as long as for many.
+    reader: BufReader<R>,
     path: PathBuf,
     /// Of the literal that was announced, what has not been read.
     literal: u64,
@@ -181,20 +182,22 @@ pub(super) struct Steps<R> {
 
 impl<R: Read> Steps<R> {
     pub(super) fn new(reader: R, path: &Path) -> Self {
-        Self { reader, path: path.to_owned(), literal: 0 }
+        Self { reader: BufReader::with_capacity(LITERAL, reader), path: path.to_owned(), literal: 0 }
     }
 
     /// The next step. What is left of a literal is stepped over.
     pub(super) fn next(&mut self) -> Result<Step> {
-        let mut rest = [0; 512];
-        while self.literal(&mut rest)? > 0 {}
+        if self.literal > 0 {
+            let mut rest = [0; 512];
+            while self.literal(&mut rest)? > 0 {}
+        }
         Ok(match self.number()? {
             0 => {
                 // Beyond it lies the frame's checksum.
                 match self.reader.read(&mut [0]) {
                     Ok(0) => Step::End,
                     Ok(_) => return Err(self.damaged("something follows its end")),
-                    Err(error) => return Err(self.failed(&error)),
+                    Err(error) => return Err(self.failed(error)),
                 }
             }
             1 => {
@@ -228,16 +231,16 @@ impl<R: Read> Steps<R> {
     }
 
     fn exact(&mut self, into: &mut [u8]) -> Result<()> {
-        self.reader.read_exact(into).map_err(|error| self.failed(&error))
+        self.reader.read_exact(into).map_err(|error| self.failed(error))
     }
 
     fn number(&mut self) -> Result<u64> {
-        let number = get_number(&mut self.reader).map_err(|error| self.failed(&error))?;
+        let number = get_number(&mut self.reader).map_err(|error| self.failed(error))?;
         number.ok_or_else(|| self.damaged("a number is too large"))
     }
 
-    fn failed(&self, error: &io::Error) -> Error {
-        self.damaged(&error.to_string())
+    fn failed(&self, error: io::Error) -> Error {
+        head::failed(&self.path, error)
     }
 
     fn damaged(&self, reason: &str) -> Error {

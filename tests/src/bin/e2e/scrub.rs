@@ -1,6 +1,7 @@
 //! Images whose files changed behind our back: found, named, and stored anew while a container runs on them.
 
 use orlop_tests::Outcome;
+use orlop_tests::archive::{Image, LayerWriter, root, write_docker_archive};
 use orlop_tests::world::World;
 
 use crate::{Case, missing_tools, same};
@@ -10,6 +11,8 @@ pub fn cases() -> Vec<Case> {
     vec![
         case("scrub::a_running_container_keeps_the_damaged_layer", &["jq"], running),
         case("scrub::beside_everything", &[], beside),
+        case("scrub::an_archive_that_is_kept", &[], kept),
+        case("scrub::without_descriptors", &[], without_descriptors),
         case("scrub::fetched_again", &["docker-registry", "skopeo"], fetched),
     ]
 }
@@ -68,6 +71,53 @@ fn beside(world: &mut World) -> Outcome {
     same("what failed", &world.sh(&format!("{others} {work}; wait; cat $W/others | grep -i error; true"))?.ok()?, "")?;
     world.sh("docker image scrub && docker rm -f box && docker rmi busybox")?.ok()?;
     same("layers", &world.sh("find $DATA/overlay2 -name busybox -o -name n8n.bin")?.ok()?, "")
+}
+
+/// A layer whose entries replace each other more often than a record holds: its archive is kept beside its files.
+fn kept(world: &mut World) -> Outcome {
+    let failed = |error: std::io::Error| format!("making the archive: {error}");
+    let work = world.dir().to_owned();
+    let mut layer = LayerWriter::create(work.join("layer.tar")).map_err(failed)?;
+    let name = |number: u32| format!("{}/{}", "long".repeat(18), number % 10);
+    layer.dir(&"long".repeat(18), root(0o755)).map_err(failed)?;
+    for number in 0..30_000 {
+        layer.file(&name(number), root(0o644), number.to_string().as_bytes()).map_err(failed)?;
+    }
+    let layer = layer.finish().map_err(failed)?;
+    let blob = format!("blobs/sha256/{}", layer.diff_id.trim_start_matches("sha256:"));
+    let image = Image { tags: vec!["kept:1".to_owned()], layers: vec![layer], config: serde_json::json!({}) };
+    write_docker_archive(&work.join("image.tar"), &[image]).map_err(failed)?;
+
+    world.sh("docker load -q -i $W/image.tar")?.ok()?;
+    let beside = "ls $(dirname $DATA/overlay2/*/layer.tar.zst)";
+    same("beside the files", &world.sh(beside)?.ok()?, "diff\nlayer.tar.zst\ntree.zst")?;
+    same("scrubbed", &world.sh("docker image scrub 2>&1")?.ok()?, "1 image, 1 layer checked: nothing differs")?;
+    world.sh(&format!("docker save -o $W/1.tar kept:1 && tar -xOf $W/1.tar {blob} | cmp - $W/layer.tar"))?.ok()?;
+    world.sh("docker rmi kept:1 && docker load -q -i $W/1.tar && docker save kept:1 | cmp - $W/1.tar")?.ok()?;
+
+    world.sh("printf '\\377' | dd of=$(echo $DATA/overlay2/*/layer.tar.zst) bs=1 seek=5000 conv=notrunc")?.ok()?;
+    world.sh("docker save -o $W/2.tar kept:1; test $? = 1 && ! test -e $W/2.tar")?.ok()?;
+    world.sh("docker image scrub > $W/out; test $? = 1 && grep 'its kept archive is damaged' $W/out")?.ok()?;
+    world.sh("docker load -q -i $W/1.tar && docker image scrub && docker save kept:1 | cmp - $W/1.tar")?.ok()?;
+    Ok(())
+}
+
+/// What fails for want of file descriptors says nothing about the layers.
+fn without_descriptors(world: &mut World) -> Outcome {
+    world.load(&["busybox"])?;
+    let archive = world.archive("busybox")?.display().to_string();
+    let verbs = "for n in $(seq 3 40); do \
+        (ulimit -n $n; docker save -o $W/saved.tar busybox; docker image scrub > $W/found) > $W/said 2>&1; \
+        if test -s $W/found; then echo $n; cat $W/found; fi; \
+        docker image why busybox | grep damaged; done; true";
+    same("found damaged", &world.sh(verbs)?.ok()?, "")?;
+    let loads = format!(
+        "docker rmi busybox && for n in $(seq 3 40); do \
+            (ulimit -n $n; docker load -q -i {archive}) > $W/said 2>&1 || continue; \
+            test -z \"$(find $DATA/overlay2 -name layer.tar.zst)\" && docker rmi busybox || exit 1; done"
+    );
+    world.sh(&loads)?.ok()?;
+    Ok(())
 }
 
 fn fetched(world: &mut World) -> Outcome {
