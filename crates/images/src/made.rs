@@ -10,7 +10,7 @@ use orlop_model::{Digest, ImageRef, Timestamp};
 use orlop_state::LayerPhase;
 use sha2::Digest as _;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -72,7 +72,9 @@ fn store_made(store: Store<'_>, image: NewImage, diff_id: Digest, blob: Blob) ->
     let config = serde_json::to_vec(&parsed).expect("strings and lists become JSON");
     let rows = store.state.read(|tx| tx.layers().list())?;
     let stored = |diff_id: Digest| {
-        let row = rows.iter().find(|row| row.diff_id == diff_id && row.phase == LayerPhase::Ready);
+        // Over another chain there may be a damaged one.
+        let ready = rows.iter().filter(|row| row.diff_id == diff_id && row.phase == LayerPhase::Ready);
+        let row = ready.min_by_key(|row| row.damaged);
         let directory = row.map(|row| store.driver.directory(row.id));
         let size = directory.as_deref().and_then(|path| LayerArchive::open(path).ok()).map_or(0, |open| open.size());
         ArchivedLayer { diff_id, blob: Arc::new(Stored { diff_id, directory, size }), digest: None }
@@ -115,7 +117,6 @@ impl LayerBlob for Stored {
         let Some(directory) = &self.directory else {
             return Err(Error::LayerGone { diff_id: self.diff_id });
         };
-        let damaged = |source| Error::LayerDamaged { diff_id: self.diff_id, source: io::Error::other(source) };
-        Ok(Box::new(LayerArchive::open(directory).map_err(damaged)?))
+        Ok(Box::new(LayerArchive::open(directory).map_err(|error| Error::of_layer(self.diff_id, error))?))
     }
 }

@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, HashSet};
 pub struct Why {
     /// The image that was asked for; None when it was a layer.
     pub image: Option<Digest>,
-    /// Its layers, lowest first.
+    /// Its layers, lowest first; or every place that the layer is stored in.
     pub layers: Vec<KeptLayer>,
     /// Bytes that would be free on the disk if the image were removed, or else if all that keeps the layer were.
     pub freed: u64,
@@ -89,7 +89,11 @@ pub fn why(store: Store<'_>, text: &str) -> Result<Why, Error> {
                 (Some(found.row), layers)
             }
             Err(error @ (Error::NotFound { .. } | Error::Ambiguous { .. })) => {
-                (None, vec![layer(tx, text)?.ok_or(error)?])
+                let layers = layers(tx, text)?;
+                if layers.is_empty() {
+                    return Err(error);
+                }
+                (None, layers)
             }
             Err(error) => return Err(error),
         };
@@ -120,18 +124,18 @@ pub fn why(store: Store<'_>, text: &str) -> Result<Why, Error> {
     Ok(why)
 }
 
-/// The layer whose diff_id or directory begins so.
-fn layer(tx: &ReadTx<'_>, text: &str) -> Result<Option<LayerRow>, Error> {
+/// The layer whose diff_id or directory begins so; by its diff_id each place that it is stored in, as for several chains
+/// or beside a damaged one.
+fn layers(tx: &ReadTx<'_>, text: &str) -> Result<Vec<LayerRow>, Error> {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
     if hex.len() < 4 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let fits = |row: &LayerRow| row.diff_id.hex().starts_with(hex) || row.id.hex().starts_with(hex);
-    let mut found: Vec<LayerRow> = tx.layers().list()?.into_iter().filter(fits).collect();
+    let found: Vec<LayerRow> = tx.layers().list()?.into_iter().filter(fits).collect();
     let contents: BTreeSet<Digest> = found.iter().map(|row| row.diff_id).collect();
     match contents.len() {
-        0 => Ok(None),
-        1 => Ok(Some(found.swap_remove(0))),
+        0 | 1 => Ok(found),
         count => Err(Error::AmbiguousLayer { prefix: hex.to_owned(), count }),
     }
 }

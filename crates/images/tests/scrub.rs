@@ -2,8 +2,9 @@
 
 mod common;
 
-use common::{Root, noise, sha256, tar};
-use orlop_images::{Finding, Keeper, recover, scrub, why};
+use common::{Root, noise, sha256, tar, zstd};
+use orlop_images::{Finding, Keeper, NewImage, commit, recover, scrub, why};
+use orlop_model::ImageRef;
 use std::path::{Path, PathBuf};
 
 /// Two images, the second on top of the first.
@@ -103,6 +104,89 @@ fn a_damaged_config_and_a_missing_layer_are_named() {
     assert_eq!(findings(&root, &[]), []);
     recover(root.store()).unwrap();
     root.check_consistent();
+}
+
+/// More bytes than can be counted.
+#[test]
+fn a_record_that_claims_too_much_is_told() {
+    let root = Root::new();
+    root.load_bytes(&images()).unwrap();
+    let record = file(&root, "data").parent().unwrap().parent().unwrap().join("tar-split.zst");
+    let bytes = std::fs::read(&record).unwrap();
+    // The head stays; then one file with two ranges of u64::MAX bytes each.
+    let range = [&[3, 0][..], &[0xff; 9], &[1]].concat();
+    let steps = [&[2, 4][..], b"none", &range, &range, &[4, 0, 0]].concat();
+    std::fs::write(&record, [&bytes[..60], &zstd(&steps)].concat()).unwrap();
+    let found = findings(&root, &["base:1"]);
+    assert!(found.iter().any(|one| one.what.ends_with("with 18446744073709551615")), "{found:?}");
+}
+
+/// The same content stands in the store twice: for one chain damaged, for another whole.
+#[test]
+fn the_whole_one_of_two_layers_is_taken() {
+    let config = |layers: &[&Vec<u8>]| {
+        let ids: Vec<String> = layers.iter().map(|layer| format!("\"sha256:{}\"", sha256(layer))).collect();
+        let ids = ids.join(",");
+        format!(r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":[{ids}]}}}}"#)
+    };
+    let (one, other) = (tar(&[("a", b"1")]), tar(&[("a", b"2"), ("b", b"3")]));
+    let upper = tar(&[(".wh.a", b""), ("upper", &noise(5000, 3))]);
+    let (first, second) = (config(&[&one, &upper]), config(&[&other, &upper]));
+    let manifest = r#"[{"Config":"1.json","RepoTags":["first:1"],"Layers":["one","upper"]},
+        {"Config":"2.json","RepoTags":["second:1"],"Layers":["other","upper"]}]"#;
+    let archive = tar(&[
+        ("manifest.json", manifest.as_bytes()),
+        ("1.json", first.as_bytes()),
+        ("2.json", second.as_bytes()),
+        ("one", &one),
+        ("other", &other),
+        ("upper", &upper),
+    ]);
+    for damaged in 0..2 {
+        let root = Root::new();
+        root.load_bytes(&archive).unwrap();
+        let diff_id = format!("sha256:{}", sha256(&upper)).parse().unwrap();
+        let rows = root.state.read(|tx| tx.layers().list()).unwrap();
+        let rows: Vec<_> = rows.into_iter().filter(|row| row.diff_id == diff_id).collect();
+        assert_eq!(rows.len(), 2);
+        flip(&root.driver.diff(rows[damaged].id).join("upper"));
+        assert!(!findings(&root, &[]).is_empty());
+
+        let shown = why(root.store(), &sha256(&upper)).unwrap();
+        let mut kept: Vec<_> = shown.layers.iter().map(|layer| (layer.keepers.clone(), layer.damaged)).collect();
+        kept.sort_by_key(|(_, is_damaged)| *is_damaged);
+        assert_eq!(kept.iter().map(|(_, is_damaged)| *is_damaged).collect::<Vec<_>>(), [false, true]);
+        assert_ne!(kept[0].0, kept[1].0, "each with what keeps it");
+        assert_eq!(shown.freed, shown.disk);
+
+        // Over a third chain it is stored anew, out of the one that is whole.
+        let image = NewImage {
+            name: Some(ImageRef::parse("third:1").unwrap()),
+            below: vec![format!("sha256:{}", sha256(&upper)).parse().unwrap()],
+            ..NewImage::default()
+        };
+        commit(root.store(), image, |output| output.write_all(&tar(&[("new", b"")])).map_err(Failed::from)).unwrap();
+    }
+}
+
+/// What `commit` asks of its caller's error.
+#[derive(Debug)]
+#[expect(dead_code, reason = "shown when the test fails")]
+enum Failed {
+    Image(orlop_images::Error),
+    Write(std::io::Error),
+}
+
+impl From<orlop_images::Error> for Failed {
+    fn from(error: orlop_images::Error) -> Self {
+        Self::Image(error)
+    }
+}
+
+impl From<std::io::Error> for Failed {
+    fn from(error: std::io::Error) -> Self {
+        Self::Write(error)
+    }
 }
 
 #[test]
