@@ -1,9 +1,9 @@
 //! What every path of a layer looked like when it was stored, and how it differs now.
 //!
 //! The list is written and compared in one order, a directory before what is in it and names sorted, so that neither
-//! holds more than one directory's names at each depth.
+//! holds more than some of the names, however many a directory has.
 
-use super::head::{Head, TREE, create, open};
+use super::head::{self, Head, TREE, create, open};
 use super::steps::{get_number, put_number};
 use crate::{Error, Result};
 use orlop_model::Digest;
@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, FileType, OFlags, RawDir, Stat, statat};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -77,10 +77,12 @@ pub(super) fn write(directory: &Path, diff_id: Digest) -> Result<()> {
 /// Tells every difference between what was written down and what is there.
 pub(super) fn compare(directory: &Path, tell: &mut dyn FnMut(Difference)) -> Result<()> {
     let path = directory.join(TREE.file);
-    let Some((head, mut stream)) = open(&path, &TREE)? else {
+    let Some((head, stream)) = open(&path, &TREE)? else {
         return Err(Error::NoRecord { directory: directory.to_owned() });
     };
-    let damaged = |reason: String| Error::Record { path: path.clone(), reason };
+    // Fields are a few bytes, for which a decoder takes as long as for many.
+    let mut stream = BufReader::with_capacity(64 << 10, stream);
+    let damaged = |reason: &str| Error::Record { path: path.clone(), reason: reason.to_owned() };
     let mut left = head.size;
     let mut last = Vec::new();
     let mut stored = || -> Result<Option<Line>> {
@@ -88,12 +90,12 @@ pub(super) fn compare(directory: &Path, tell: &mut dyn FnMut(Difference)) -> Res
             // Beyond the last lies the frame's checksum.
             return match stream.read(&mut [0]) {
                 Ok(0) => Ok(None),
-                Ok(_) => Err(damaged("something follows its end".to_owned())),
-                Err(error) => Err(damaged(error.to_string())),
+                Ok(_) => Err(damaged("something follows its end")),
+                Err(error) => Err(head::failed(&path, error)),
             };
         }
         left -= 1;
-        let line = Line::get(&mut stream, &last).map_err(|error| damaged(error.to_string()))?;
+        let line = Line::get(&mut stream, &last).map_err(|error| head::failed(&path, error))?;
         last.clone_from(&line.path);
         Ok(Some(line))
     };
@@ -126,8 +128,8 @@ pub(super) fn compare(directory: &Path, tell: &mut dyn FnMut(Difference)) -> Res
 
 /// A directory comes before what is in it, so a slash sorts before everything else.
 fn order(one: &[u8], other: &[u8]) -> std::cmp::Ordering {
-    let parts = |path: &[u8]| path.iter().map(|&byte| if byte == b'/' { 0 } else { byte }).collect::<Vec<u8>>();
-    parts(one).cmp(&parts(other))
+    let part = |&byte: &u8| if byte == b'/' { 0 } else { byte };
+    one.iter().map(part).cmp(other.iter().map(part))
 }
 
 fn kind(mode: u32) -> &'static str {
@@ -259,6 +261,10 @@ const XATTR_MAX: usize = 64 << 10;
 /// Depths whose directories stay open.
 const OPEN: usize = 64;
 
+/// Bytes that the names of a tree may take in memory. A directory has at most half of it; what it has beyond is read
+/// again, once the names before were walked.
+const NAMES: usize = 32 << 20;
+
 /// A tree in order.
 struct Walk {
     path: PathBuf,
@@ -266,19 +272,33 @@ struct Walk {
     levels: Vec<Level>,
     started: bool,
     buffer: Vec<u8>,
+    /// [`NAMES`].
+    limit: usize,
+    /// Bytes of the names of all levels.
+    memory: usize,
 }
 
 struct Level {
     path: Vec<u8>,
-    /// Last one first.
+    /// Those that come next, last one first.
     names: Vec<Box<[u8]>>,
+    /// Whether the directory may have more than these.
+    has_more: bool,
+    /// The name that was walked last.
+    last: Box<[u8]>,
     fd: Option<OwnedFd>,
+}
+
+/// Bytes that a name takes, about: with its place in a list, and as the allocator rounds.
+fn memory_of(name: &[u8]) -> usize {
+    name.len() + 56
 }
 
 impl Walk {
     fn open(path: &Path) -> Result<Self> {
         let root = orlop_sys::path::open_directory(path)?;
-        Ok(Self { path: path.to_owned(), root, levels: Vec::new(), started: false, buffer: vec![0; XATTR_MAX] })
+        let (levels, buffer) = (Vec::new(), vec![0; XATTR_MAX]);
+        Ok(Self { path: path.to_owned(), root, levels, started: false, buffer, limit: NAMES, memory: 0 })
     }
 
     fn next(&mut self) -> Result<Option<Line>> {
@@ -293,15 +313,20 @@ impl Walk {
         loop {
             let Some(level) = self.levels.last_mut() else { return Ok(None) };
             let Some(name) = level.names.pop() else {
-                self.levels.pop();
+                match level.has_more {
+                    true => self.read_names()?,
+                    false => drop(self.levels.pop()),
+                }
                 continue;
             };
+            self.memory -= memory_of(&name);
             let path = if level.path.is_empty() { name.to_vec() } else { [&level.path, &b"/"[..], &name].concat() };
             if level.fd.is_none() {
                 level.fd = Some(open_directory(&self.root, &level.path)?);
             }
             let Some(fd) = &level.fd else { return Ok(None) };
-            let name = OsStr::from_bytes(&name);
+            level.last = name;
+            let name = OsStr::from_bytes(&level.last);
             let stat = statat(fd, name, AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|error| Error::io("stat", self.path.join(OsStr::from_bytes(&path)), error))?;
             let at = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())).join(name);
@@ -318,19 +343,55 @@ impl Walk {
         if let Some(parent) = self.levels.last_mut().filter(|_| depth >= OPEN) {
             parent.fd = None;
         }
-        let fd = open_directory(&self.root, &path)?;
+        self.levels.push(Level { path, names: Vec::new(), has_more: true, last: Box::default(), fd: None });
+        self.read_names()
+    }
+
+    /// Reads the names of the innermost directory that come next. Where all levels have too many, the outermost forget
+    /// theirs, which are needed last.
+    fn read_names(&mut self) -> Result<()> {
+        let Some(level) = self.levels.last_mut() else { return Ok(()) };
+        let fd = open_directory(&self.root, &level.path)?;
         let mut names: Vec<Box<[u8]>> = Vec::new();
+        let mut memory = 0;
+        // Names from this one on come later.
+        let mut end: Option<Box<[u8]>> = None;
         let mut buffer = vec![MaybeUninit::<u8>::uninit(); 32 << 10];
         let mut entries = RawDir::new(&fd, &mut buffer);
         while let Some(entry) = entries.next() {
-            let entry = entry.map_err(|error| Error::io("list", self.path.join(OsStr::from_bytes(&path)), error))?;
+            let path = || self.path.join(OsStr::from_bytes(&level.path));
+            let entry = entry.map_err(|error| Error::io("list", path(), error))?;
             let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
-                names.push(Box::from(name));
+            let is_later = end.as_deref().is_some_and(|end| name >= end);
+            if name == b"." || name == b".." || is_later || *name <= *level.last {
+                continue;
+            }
+            memory += memory_of(name);
+            names.push(Box::from(name));
+            if memory > self.limit / 2 && names.len() > 1 {
+                let half = names.len() / 2;
+                names.select_nth_unstable(half);
+                names.truncate(half + 1);
+                end = names.pop();
+                memory = names.iter().map(|name| memory_of(name)).sum();
             }
         }
         names.sort_unstable_by(|one, other| other.cmp(one));
-        self.levels.push(Level { path, names, fd: Some(fd) });
+        level.names = names;
+        level.has_more = end.is_some();
+        level.fd = Some(fd);
+        self.memory += memory;
+        let outer = self.levels.len() - 1;
+        for level in &mut self.levels[..outer] {
+            if self.memory <= self.limit {
+                break;
+            }
+            if !level.names.is_empty() {
+                self.memory -= level.names.iter().map(|name| memory_of(name)).sum::<usize>();
+                level.names = Vec::new();
+                level.has_more = true;
+            }
+        }
         Ok(())
     }
 
@@ -409,6 +470,36 @@ mod tests {
             line.put(&mut bytes, last);
             assert_eq!(Line::get(&mut &bytes[..], last).unwrap(), line);
             assert!(Line::get(&mut &bytes[..bytes.len() - 1], last).is_err());
+        }
+    }
+
+    #[test]
+    fn few_names_at_a_time_come_in_the_same_order() {
+        let base = tempfile::tempdir_in("/var/tmp").unwrap();
+        for outer in ["a", "b", "b-", "c"] {
+            for inner in 0..30 {
+                let directory = base.path().join(format!("{outer}/{}", inner * 7 % 30));
+                std::fs::create_dir_all(&directory).unwrap();
+                for file in 0..inner {
+                    std::fs::write(directory.join(format!("{:x}", file * 11 % 30)), b"").unwrap();
+                }
+            }
+        }
+        let walked = |limit| {
+            let mut walk = Walk { limit, ..Walk::open(base.path()).unwrap() };
+            let mut paths = Vec::new();
+            while let Some(line) = walk.next().unwrap() {
+                assert!(walk.memory <= limit.max(2 * memory_of(b"xx")), "{} of {limit}", walk.memory);
+                paths.push(line.path);
+            }
+            assert_eq!(walk.memory, 0);
+            paths
+        };
+        let whole = walked(NAMES);
+        assert_eq!(whole.len(), 1 + 4 + 4 * 30 + 4 * (0..30).sum::<usize>());
+        assert!(whole.is_sorted_by(|one, other| order(one, other).is_lt()));
+        for limit in [0, 100, 300, 1000, 2000, 5000] {
+            assert_eq!(walked(limit), whole, "{limit}");
         }
     }
 
