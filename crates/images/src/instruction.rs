@@ -4,6 +4,8 @@ use crate::Error;
 use orlop_model::image::{ContainerDefaults, Empty};
 use orlop_model::options::HealthCheck;
 use parse_dockerfile::{Command, HealthcheckArguments, Instruction, JsonOrStringArray};
+use std::iter::Peekable;
+use std::str::Chars;
 
 /// What shell forms run by, unless SHELL says otherwise.
 const SHELL: [&str; 2] = ["/bin/sh", "-c"];
@@ -178,17 +180,19 @@ fn words(text: &str) -> Result<Vec<String>, String> {
     Ok(words)
 }
 
-/// Takes quotes and backslashes away and puts variables in: `$NAME`, `${NAME}`, `${NAME:-word}` and `${NAME:+word}`
-/// (Dockerfile reference, "Environment replacement").
+/// Takes quotes and backslashes away and puts variables in: `$NAME`, `${NAME}`, and with a word `${NAME:-word}`,
+/// `${NAME:+word}` and `${NAME:?word}`, or without the colon where an empty value counts as one (Dockerfile reference,
+/// "Environment replacement").
 fn expand(text: &str, env: &[String]) -> Result<String, String> {
-    let look_up = |name: &str| {
-        let found = env.iter().rev().filter_map(|entry| entry.split_once('='));
-        found.into_iter().find(|(present, _)| *present == name).map(|(_, value)| value)
-    };
+    expand_to(None, &mut text.chars().peekable(), env)
+}
+
+/// The same up to `end`, which is stepped over, or to the end of the text.
+fn expand_to(end: Option<char>, rest: &mut Peekable<Chars<'_>>, env: &[String]) -> Result<String, String> {
     let (mut result, mut quote) = (String::new(), None);
-    let mut rest = text.chars().peekable();
     while let Some(character) = rest.next() {
         match (character, quote) {
+            (_, None) if Some(character) == end => return Ok(result),
             ('\\', None) => result.extend(rest.next()),
             // Inside of double quotes a backslash stands for itself, but before these.
             ('\\', Some('"')) => match rest.peek() {
@@ -197,37 +201,58 @@ fn expand(text: &str, env: &[String]) -> Result<String, String> {
             },
             ('"' | '\'', None) => quote = Some(character),
             (_, Some(open)) if open == character => quote = None,
-            ('$', None | Some('"')) if rest.peek() == Some(&'{') => {
-                rest.next();
-                let inner: String = rest.by_ref().take_while(|character| *character != '}').collect();
-                let (name, word) = match inner.find(":-").or_else(|| inner.find(":+")) {
-                    Some(at) => (&inner[..at], Some((&inner[at + 1..at + 2], &inner[at + 2..]))),
-                    None => (&inner[..], None),
-                };
-                if name.is_empty() || !name.chars().all(|part| part.is_ascii_alphanumeric() || part == '_') {
-                    return Err(format!("unsupported substitution ${{{inner}}}"));
-                }
-                let value = look_up(name).filter(|value| !value.is_empty());
-                match (value, word) {
-                    (None, Some(("-", word))) | (Some(_), Some(("+", word))) => result += &expand(word, env)?,
-                    (_, Some(("+", _))) => {}
-                    (value, _) => result += value.unwrap_or_default(),
-                }
-            }
+            ('$', None | Some('"')) if rest.next_if_eq(&'{').is_some() => result += &braced(rest, env)?,
             ('$', None | Some('"')) => {
-                let mut name = String::new();
-                while let Some(part) = rest.next_if(|part| part.is_ascii_alphanumeric() || *part == '_') {
-                    name.push(part);
-                }
+                let name = variable(rest);
                 match name.is_empty() {
                     true => result.push('$'),
-                    false => result += look_up(&name).unwrap_or_default(),
+                    false => result += look_up(&name, env).unwrap_or_default(),
                 }
             }
             _ => result.push(character),
         }
     }
-    if quote.is_some() { Err("unterminated quotes".to_owned()) } else { Ok(result) }
+    match (quote, end) {
+        (Some(_), _) => Err("unterminated quotes".to_owned()),
+        (None, Some(end)) => Err(format!("syntax error: missing {end:?}")),
+        (None, None) => Ok(result),
+    }
+}
+
+/// What follows `${`, with its closing brace.
+fn braced(rest: &mut Peekable<Chars<'_>>, env: &[String]) -> Result<String, String> {
+    let name = variable(rest);
+    let is_empty_unset = rest.next_if_eq(&':').is_some();
+    let value = look_up(&name, env).filter(|value| !(is_empty_unset && value.is_empty()));
+    let operator = rest.next();
+    match operator {
+        None => Err("syntax error: missing '}'".to_owned()),
+        Some('}') if !name.is_empty() && !is_empty_unset => Ok(value.unwrap_or_default().to_owned()),
+        Some(operator @ ('-' | '+' | '?')) if !name.is_empty() => {
+            let word = expand_to(Some('}'), rest, env)?;
+            match (operator, value) {
+                ('-', None) | ('+', Some(_)) => Ok(word),
+                ('+', None) => Ok(String::new()),
+                ('?', None) if word.is_empty() => Err(format!("{name}: is not set or empty")),
+                ('?', None) => Err(format!("{name}: {word}")),
+                (_, Some(value)) => Ok(value.to_owned()),
+                (_, None) => unreachable!("these are all operators"),
+            }
+        }
+        Some(other) => {
+            let colon = if is_empty_unset { ":" } else { "" };
+            Err(format!("unsupported substitution ${{{name}{colon}{other}"))
+        }
+    }
+}
+
+fn variable(rest: &mut Peekable<Chars<'_>>) -> String {
+    std::iter::from_fn(|| rest.next_if(|part| part.is_ascii_alphanumeric() || *part == '_')).collect()
+}
+
+fn look_up<'a>(name: &str, env: &'a [String]) -> Option<&'a str> {
+    let found = env.iter().rev().filter_map(|entry| entry.split_once('='));
+    found.into_iter().find(|(present, _)| *present == name).map(|(_, value)| value)
 }
 
 #[cfg(test)]
@@ -305,6 +330,9 @@ mod tests {
             ("${A}2", "12"),
             ("${B:-two}", "two"),
             ("${EMPTY:-$A}", "1"),
+            ("${B:-${EMPTY:-${A}}}2", "12"),
+            ("${B:-'}'\\}\"$A}\"}", "}}1}"),
+            ("${EMPTY-x}${EMPTY+y}${B-z}${B+w}${A?}", "yz1"),
             ("${A:+yes}${B:+no}", "yes"),
             ("a\\ b", "a b"),
             ("\"a\\n\"", "a\\n"),
@@ -313,6 +341,18 @@ mod tests {
         ] {
             assert_eq!(expand(text, &env).as_deref(), Ok(expected), "{text}");
         }
-        assert!(expand("${A", &env).is_ok() && expand("${A!}", &env).is_err());
+        for (text, expected) in [
+            ("${A", "missing '}'"),
+            ("${B:-${A}", "missing '}'"),
+            ("${A!}", "unsupported substitution ${A!"),
+            ("${A:}", "unsupported substitution ${A:}"),
+            ("${}", "unsupported substitution ${}"),
+            ("${B:-\"}", "unterminated quotes"),
+            ("${B:?give ${A} of them}", "B: give 1 of them"),
+            ("${EMPTY:?}", "EMPTY: is not set or empty"),
+        ] {
+            let error = expand(text, &env).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
     }
 }
