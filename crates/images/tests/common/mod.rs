@@ -199,6 +199,7 @@ impl Image {
 }
 
 pub const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+pub const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 
 pub fn tar_of(files: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
     let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
