@@ -69,6 +69,9 @@ impl Engine {
                 }
                 Err(Vanished::Error(error)) => {
                     resolved.undo(&self.state)?;
+                    if attempt < ATTEMPTS && self.leaves_its_name(&error)? {
+                        continue;
+                    }
                     return Err(error);
                 }
                 // Another process removed the image or a volume, or took the name, between our look and the
@@ -82,6 +85,25 @@ impl Engine {
             }
         }
         unreachable!("the loop returns in its last attempt")
+    }
+
+    /// Whether the container that has the name was on its way out, or was never told of, and is gone now: waits for who is
+    /// at it, a reaper for one.
+    fn leaves_its_name(&self, error: &Error) -> Result<bool> {
+        let Error::NameTaken { holder, .. } = error else { return Ok(false) };
+        let Ok(id) = holder.parse::<Id>() else { return Ok(false) };
+        let is_passing = |container: &Container| {
+            matches!(container.details.status.phase, Phase::Creating | Phase::Removing { .. })
+        };
+        if self.row(id)?.as_ref().is_some_and(|container| !is_passing(container)) {
+            return Ok(false);
+        }
+        let lock = self.state.lock("container", holder)?;
+        let gone = self.settled(id)?.is_none();
+        if gone {
+            lock.remove();
+        }
+        Ok(gone)
     }
 
     /// The request as this machine can keep it, and what it can't; containers whose namespaces are joined by id.
