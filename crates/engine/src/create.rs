@@ -92,9 +92,8 @@ impl Engine {
     fn leaves_its_name(&self, error: &Error) -> Result<bool> {
         let Error::NameTaken { holder, .. } = error else { return Ok(false) };
         let Ok(id) = holder.parse::<Id>() else { return Ok(false) };
-        let is_passing = |container: &Container| {
-            matches!(container.details.status.phase, Phase::Creating | Phase::Removing { .. })
-        };
+        let is_passing =
+            |container: &Container| matches!(container.details.status.phase, Phase::Creating | Phase::Removing { .. });
         if self.row(id)?.as_ref().is_some_and(|container| !is_passing(container)) {
             return Ok(false);
         }

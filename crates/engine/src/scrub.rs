@@ -32,6 +32,9 @@ impl Engine {
         let old: Vec<_> = container.layers.iter().filter(|layer| !chain.contains(layer)).copied().collect();
         self.update(container, |container| container.layers = [&chain[..], &old[..]].concat())?;
         driver.rebase(container.writable, &topmost_first(&chain))?;
-        self.update(container, |container| container.layers = chain)
+        self.update(container, |container| container.layers = chain)?;
+        // The damaged ones, when no other container is on them.
+        orlop_layers::store::remove_unreferenced(&self.state, driver)?;
+        Ok(())
     }
 }

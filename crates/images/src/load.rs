@@ -29,7 +29,7 @@ use orlop_state::Lease;
 use orlop_sys::durable;
 use plan::{Place, Plan, lock_and_plan};
 use settle::Settled;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use unpack::{Task, spread_layers, unpack_all};
 
@@ -147,6 +147,10 @@ pub(crate) fn load_all(
     let made = Mutex::new(Made::default());
     let (plan, _locks) = lock_and_plan(store, &images, &lease, &made, progress)?;
     let result = load_locked(store, &images, &plan, &lease, &made, threads, progress);
+    // Damaged ones whose place new ones have taken now.
+    if result.is_ok() && store.state.read(|tx| tx.layers().list())?.iter().any(|layer| layer.damaged) {
+        layers::remove_unreferenced(store.state, store.driver)?;
+    }
     if result.is_err() {
         let made = made.into_inner().expect("a thread that panicked has ended this one as well");
         undo(store, &images, &lease, &made);
@@ -162,11 +166,12 @@ struct Made {
 
 fn name_image(image: ArchivedImage) -> Result<Named, Error> {
     let mut names = Vec::with_capacity(image.names.len());
+    let mut seen = BTreeSet::new();
     for name in &image.names {
         let mut parsed = ImageRef::parse(name).map_err(|source| Error::NameInArchive { name: name.clone(), source })?;
         parsed.digest = None;
         crate::tag::check_name(&parsed)?;
-        if parsed.tag.is_some() && !names.contains(&parsed) {
+        if parsed.tag.is_some() && seen.insert(parsed.clone()) {
             names.push(parsed);
         }
     }

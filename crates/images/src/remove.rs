@@ -268,6 +268,9 @@ pub fn apply_prune(store: Store<'_>, plan: &PrunePlan) -> Result<Removed, Error>
             lock.remove();
         }
     }
+    // What was unreferenced before: layers of a container that went after its image, or damaged ones.
+    let unreferenced = orlop_layers::store::remove_unreferenced(store.state, store.driver)?;
+    removed.freed += unreferenced.iter().map(|layer| layer.freed).sum::<u64>();
     Ok(removed)
 }
 

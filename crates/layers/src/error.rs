@@ -64,6 +64,15 @@ pub enum Error {
         /// How it differs.
         reason: &'static str,
     },
+    /// A file that an image can't hold.
+    #[error(
+        "{} can't be in an image: there a name that begins with .wh. says that something is removed; rename or remove it \
+         in the container", path.display()
+    )]
+    WhiteoutName {
+        /// In the container.
+        path: PathBuf,
+    },
     /// The archive needs more than the limits allow.
     #[error("layer refused: {0}")]
     Limit(String),
@@ -168,9 +177,12 @@ impl Kind for Error {
         match self {
             Self::Io { source, .. } | Self::Read(source) | Self::Write(source) => Kind::kind(source),
             Self::Sys(error) => error.kind(),
-            Self::Archive(_) | Self::Entry { .. } | Self::Limit(_) | Self::Compression(_) | Self::Chain(_) => {
-                ErrorKind::Invalid
-            }
+            Self::WhiteoutName { .. }
+            | Self::Archive(_)
+            | Self::Entry { .. }
+            | Self::Limit(_)
+            | Self::Compression(_)
+            | Self::Chain(_) => ErrorKind::Invalid,
             Self::TooManyLayers { .. } => ErrorKind::Invalid,
             Self::Mount { .. } => ErrorKind::Internal,
             Self::MountedElsewhere { .. } => ErrorKind::Conflict,

@@ -82,6 +82,9 @@ pub fn pack_changes(root: impl AsFd, changes: &[Change], out: impl Write) -> Res
     let mut opened: Option<(PathBuf, OwnedFd)> = None;
     for change in changes {
         let (Some(above), Some(name)) = (change.path.parent(), change.path.file_name()) else { continue };
+        if name.as_bytes().starts_with(WHITEOUT.as_bytes()) {
+            return Err(Error::WhiteoutName { path: Path::new("/").join(&change.path) });
+        }
         if change.kind == ChangeKind::Deleted {
             let mut whiteout = WHITEOUT.as_bytes().to_vec();
             whiteout.extend_from_slice(name.as_bytes());

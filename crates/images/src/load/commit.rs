@@ -7,9 +7,10 @@ use crate::Error;
 use crate::archive::ArchivedImage;
 use crate::store::{Store, blob};
 use orlop_layers::store as layers;
-use orlop_model::{Id, Timestamp};
+use orlop_model::{Digest, Id, Timestamp};
 use orlop_state::{ImageRow, Lease, TagRow};
 use orlop_sys::durable;
+use std::collections::HashMap;
 use std::path::Path;
 
 pub(super) fn known_blobs(store: Store<'_>, images: &[Named]) -> Result<bool, Error> {
@@ -59,6 +60,9 @@ pub(super) fn commit(
         }
         layers::take_the_place_of_damaged(tx, &ready)?;
         let now = Timestamp::now();
+        // Read once: each name that isn't there would be a look at the whole table.
+        let mut tags: HashMap<String, Digest> =
+            tx.tags().list()?.into_iter().map(|tag| (tag.name, tag.image)).collect();
         let mut loaded = Vec::with_capacity(images.len());
         for ((image, places), (layers, size)) in images.iter().zip(&plan.places).zip(&settled.images) {
             let archived = &image.image;
@@ -82,8 +86,8 @@ pub(super) fn commit(
             let mut moved = Vec::new();
             for name in &image.names {
                 let key = name.to_string();
-                match tx.tags().get(&key)? {
-                    Some(old) if old.image != archived.id => moved.push((name.clone(), old.image)),
+                match tags.insert(key.clone(), archived.id) {
+                    Some(old) if old != archived.id => moved.push((name.clone(), old)),
                     _ => {}
                 }
                 tx.tags().put(&TagRow { name: key, image: archived.id, tagged: now })?;

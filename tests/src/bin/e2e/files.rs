@@ -216,6 +216,10 @@ fn wrong(world: &mut World) -> Outcome {
         contains(line, &said.to_lowercase(), &part.to_lowercase())?;
     }
     same("what is there", &world.sh("docker images -aq; ls -A $W")?.ok()?, &before)?;
+    // A name that would remove another one from the image.
+    world.sh("docker run --name wh busybox touch /bin/.wh.sh")?.ok()?;
+    contains("commit", &world.sh("docker commit wh")?.fails(1)?, "/bin/.wh.sh can't be in an image")?;
+    world.sh("docker rm wh")?.ok()?;
     // A reader that goes away ends it, and the container is as it was.
     world.sh("docker export cc | head -c 100 > /dev/null; docker start cc && docker rm -f cc")?.ok().map(drop)
 }
