@@ -20,6 +20,7 @@ mod read;
 mod seal;
 mod steps;
 mod tree;
+mod walk;
 
 pub use check::check;
 pub use kept::keep;
