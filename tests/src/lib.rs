@@ -8,6 +8,7 @@ pub mod archive;
 pub mod images;
 pub mod leaks;
 pub mod registry;
+pub mod terminal;
 pub mod world;
 
 use std::io::Write;

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 
 use crate::images::Images;
+use crate::terminal::Terminal;
 use crate::{Outcome, leaks, say};
 
 /// How long a command may take when nobody says otherwise.
@@ -285,6 +286,16 @@ impl World {
         command.stdin(Stdio::null()).stdout(file("out")?).stderr(file("err")?);
         self.children.push(command.spawn().map_err(|error| format!("bash: {error}"))?);
         Ok(())
+    }
+
+    /// Starts a line of bash on a terminal of its own.
+    ///
+    /// # Errors
+    /// When there is no pseudo-terminal, or it can't be started.
+    pub fn terminal(&self, script: &str, rows: u16, columns: u16) -> Outcome<Terminal> {
+        let mut command = self.command("exec setsid -c -w bash -c \"$SCRIPT\"");
+        command.env("SCRIPT", script).env("TERM", "dumb");
+        Terminal::start(command, rows, columns)
     }
 
     /// Starts a line of bash that ends in `exec` of the program, waits until that runs, and kills it with -9 after

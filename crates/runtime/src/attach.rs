@@ -267,7 +267,7 @@ impl Connection {
 }
 
 fn lost() -> Error {
-    Error::Shim("the container's shim has ended or closed the connection".into())
+    Error::Shim(LOST.into())
 }
 
 fn failure(payload: &[u8]) -> Error {
@@ -299,11 +299,19 @@ pub fn session(connection: Connection, options: &SessionOptions, stdio: Stdio) -
         session.send_size()?;
     }
     loop {
-        if let Some(end) = session.turn(&signals)? {
-            return Ok(end);
+        match session.turn(&signals) {
+            Ok(Some(end)) => return Ok(end),
+            Ok(None) => {}
+            Err(Error::Shim(text)) if options.stdin && text == LOST => return Err(Error::Shim(INPUT_LOST.into())),
+            Err(error) => return Err(error),
         }
     }
 }
+
+const LOST: &str = "the container's shim has ended or closed the connection";
+/// A terminal hangs up, and a pipe without a writer has ended.
+const INPUT_LOST: &str = "the container's shim has ended, and with it the standard input of the program: it has seen its end; \
+                          when it goes on all the same, attach shows its output";
 
 const SIGWINCH: i32 = 28;
 /// HUP, INT, QUIT, USR1, USR2, ALRM, TERM, CONT: those that a person or a service manager sends.

@@ -21,6 +21,7 @@ mod postgres;
 mod pull;
 mod pull_blobs;
 mod scrub;
+mod terminal;
 mod tools;
 
 use std::path::PathBuf;
@@ -78,6 +79,7 @@ fn run() -> Outcome<bool> {
         pull_blobs::cases(),
         login::cases(),
         scrub::cases(),
+        terminal::cases(),
         pages::cases(),
     ] {
         trials.extend(cases.into_iter().map(|case| trial(&session, case)));
