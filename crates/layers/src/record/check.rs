@@ -20,7 +20,7 @@ use std::path::Path;
 /// # Errors
 /// Only when something outside of the layer fails: what is wrong with the layer, or with what lies beside it, is told.
 pub fn check(directory: &Path, diff_id: Digest, tell: &mut dyn FnMut(Difference)) -> Result<()> {
-    if !directory.join("diff").is_dir() {
+    if !directory.join("diff").symlink_metadata().is_ok_and(|diff| diff.is_dir()) {
         tell(Difference::new(b"", "the layer is missing"));
         return Ok(());
     }

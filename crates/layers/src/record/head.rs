@@ -2,6 +2,8 @@
 
 use crate::{Error, Result};
 use orlop_model::Digest;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -78,11 +80,17 @@ pub(super) fn failed(path: &Path, error: std::io::Error) -> Error {
 pub(super) fn open(path: &Path, format: &Format) -> Result<Option<(Head, Decoder<'static, BufReader<File>>)>> {
     let failed = |error| Error::io("read", path, error);
     let damaged = |what: &str| Error::Record { path: path.to_owned(), reason: what.to_owned() };
-    let mut file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
+    // Nothing else that may have come into its place shall make us wait, or lead elsewhere.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::LOOP) => return Err(damaged("it is a symbolic link")),
+        Err(error) => return Err(Error::io("open", path, error)),
     };
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(damaged("it is not a regular file"));
+    }
     let mut bytes = [0; FRAME.len() + LENGTH];
     match file.read_exact(&mut bytes) {
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Err(damaged("it is cut off")),

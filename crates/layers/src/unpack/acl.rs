@@ -14,11 +14,12 @@ const OTHER: u16 = 0x20;
 /// `user::rwx,user:lisa:rw-:502,group::r-x,mask::rwx,other::---` as the kernel takes it.
 ///
 /// Names are not looked up, since the host's users are not the image's: a named entry must carry its number, either
-/// behind it (star) or as the name itself.
-pub(super) fn binary(text: &[u8]) -> Result<Vec<u8>, String> {
+/// behind it (star) or as the name itself. None for a list in which one doesn't, as GNU tar writes them.
+pub(super) fn binary(text: &[u8]) -> Result<Option<Vec<u8>>, String> {
     let text = std::str::from_utf8(text).map_err(|_| "an access control list is not UTF-8".to_owned())?;
     let parts = text.split([',', '\n']).map(str::trim).filter(|part| !part.is_empty() && !part.starts_with('#'));
-    let mut entries = parts.map(entry).collect::<Result<Vec<_>, _>>()?;
+    let entries = parts.map(entry).collect::<Result<Vec<_>, _>>()?;
+    let Some(mut entries) = entries.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
     let named = |(tag, _, _): &(u16, u16, u32)| matches!(*tag, USER | GROUP);
     if entries.iter().any(named) && !entries.iter().any(|(tag, _, _)| *tag == MASK) {
         // As setfacl(1) computes it.
@@ -34,10 +35,11 @@ pub(super) fn binary(text: &[u8]) -> Result<Vec<u8>, String> {
         bytes.extend_from_slice(&permissions.to_le_bytes());
         bytes.extend_from_slice(&id.to_le_bytes());
     }
-    Ok(bytes)
+    Ok(Some(bytes))
 }
 
-fn entry(text: &str) -> Result<(u16, u16, u32), String> {
+/// Tag, permissions and number; None when there is a name without its number.
+fn entry(text: &str) -> Result<Option<(u16, u16, u32)>, String> {
     let invalid = || format!("{text:?} is not an entry of an access control list");
     let text_part = text.strip_prefix("default:").unwrap_or(text);
     let parts: Vec<&str> = text_part.split(':').map(str::trim).collect();
@@ -70,10 +72,10 @@ fn entry(text: &str) -> Result<(u16, u16, u32), String> {
     let id = if name.is_empty() {
         NOBODY
     } else {
-        let number = number.unwrap_or(name).parse();
-        number.map_err(|_| format!("the access control list names {name:?} without its number"))?
+        let Ok(number) = number.unwrap_or(name).parse() else { return Ok(None) };
+        number
     };
-    Ok((tag, bits, id))
+    Ok(Some((tag, bits, id)))
 }
 
 #[cfg(test)]
@@ -82,7 +84,7 @@ mod tests {
 
     #[test]
     fn text_becomes_what_the_kernel_takes() {
-        let bytes = binary(b"user::rwx,user:lisa:rw-:502,group::r-x,other::---").unwrap();
+        let bytes = binary(b"user::rwx,user:lisa:rw-:502,group::r-x,other::---").unwrap().unwrap();
         let entries: Vec<(u16, u16, u32)> = bytes[4..]
             .chunks(8)
             .map(|entry| {
@@ -94,7 +96,8 @@ mod tests {
         let expected =
             [(USER_OBJ, 7, NOBODY), (USER, 6, 502), (GROUP_OBJ, 5, NOBODY), (MASK, 7, NOBODY), (OTHER, 0, NOBODY)];
         assert_eq!(entries, expected);
-        for bad in ["user:lisa:rw-", "nobody::rwx", "user::rwz", "user"] {
+        assert_eq!(binary(b"user::rwx,user:lisa:rw-,group::r-x,other::---"), Ok(None));
+        for bad in ["nobody::rwx", "user::rwz", "user"] {
             assert!(binary(bad.as_bytes()).is_err(), "{bad}");
         }
     }

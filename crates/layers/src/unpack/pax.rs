@@ -107,7 +107,8 @@ impl Extended {
     /// Kept only when the attribute itself isn't given, which says the same in the kernel's own form.
     fn acl(&mut self, name: &[u8], text: &[u8]) -> Result<(), String> {
         if !text.trim_ascii().is_empty() && !self.xattrs.contains_key(name) {
-            self.xattrs.insert(name.to_vec(), super::acl::binary(text)?);
+            // Empty stands for a list that can't be kept; no list of the kernel's is.
+            self.xattrs.insert(name.to_vec(), super::acl::binary(text)?.unwrap_or_default());
         }
         Ok(())
     }

@@ -375,7 +375,13 @@ impl<'a> Layer<'a> {
             if OVERLAY_XATTRS.iter().any(|prefix| name.starts_with(prefix)) {
                 continue;
             }
-            let needed = name == b"security.capability" || name.starts_with(b"system.posix_acl_");
+            let is_acl = name.starts_with(b"system.posix_acl_");
+            if is_acl && value.is_empty() {
+                // It names users without their numbers; Docker drops every such list.
+                *self.skipped.entry(String::from_utf8_lossy(name).into_owned()).or_default() += 1;
+                continue;
+            }
+            let needed = name == b"security.capability" || is_acl;
             match set(OsStr::from_bytes(name), value) {
                 Ok(()) => {}
                 // EPERM: user.* on anything but files and directories, and what the kernel's security module refuses.
