@@ -15,6 +15,7 @@ use orlop_mounts::{Entry, Inherited, Origin, Request, Resolved, ResolvedMount};
 use orlop_state::rows::volume::VolumeOrigin;
 use orlop_state::{ImageRow, WriteTx};
 use orlop_sys::lock::FileLock;
+use std::collections::BTreeSet;
 
 /// How often a container is tried again whose volume or image was removed by another process at that moment.
 const ATTEMPTS: u32 = 10;
@@ -281,12 +282,7 @@ fn host_config(request: &CreateRequest) -> HostConfig {
         (path.to_owned(), options.to_owned())
     };
     HostConfig {
-        binds: request
-            .binds
-            .iter()
-            .filter(|(_, spec)| !matches!(&spec.kind, MountKind::Volume(volume) if volume.name.is_none()))
-            .map(|(text, _)| text.clone())
-            .collect(),
+        binds: request.binds.iter().filter(|bind| !is_anonymous(bind)).map(|(text, _)| text.clone()).collect(),
         mounts: request.mounts.clone(),
         tmpfs: request.tmpfs.iter().map(tmpfs).collect(),
         volumes_from: request.volumes_from.clone(),
@@ -337,7 +333,7 @@ fn merge(id: Id, request: &CreateRequest, image: &ImageConfig) -> Result<Contain
         env: merge_env(&defaults.env, &request.env),
         cmd,
         entrypoint,
-        volumes: defaults.volumes.keys().cloned().collect(),
+        volumes: declared_volumes(request, defaults),
         working_dir,
         labels,
         stop_signal,
@@ -345,6 +341,17 @@ fn merge(id: Id, request: &CreateRequest, image: &ImageConfig) -> Result<Contain
         domainname: request.domainname.clone(),
         health,
     })
+}
+
+/// Whether a `-v` is a path alone.
+fn is_anonymous((_, spec): &(String, MountSpec)) -> bool {
+    matches!(&spec.kind, MountKind::Volume(volume) if volume.name.is_none())
+}
+
+/// The image's volumes, and `-v /path` as typed, as Docker has it; a commit makes them the new image's.
+fn declared_volumes(request: &CreateRequest, defaults: &ContainerDefaults) -> Vec<String> {
+    let typed = request.binds.iter().filter(|bind| is_anonymous(bind)).map(|(text, _)| text);
+    typed.chain(defaults.volumes.keys()).cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// The image's health check with the user's over it. One of the image's that can't be read is none, as for Docker.

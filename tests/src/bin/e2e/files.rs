@@ -11,6 +11,7 @@ pub fn cases() -> Vec<Case> {
         case("files::diff_says_what_changed", diff),
         case("files::an_export_holds_everything_but_volumes", export),
         case("files::a_commit_is_the_container_as_an_image", commit),
+        case("files::a_commit_has_the_volumes_of_v", commit_volumes),
         case("files::a_commit_stops_the_container_meanwhile", commit_of_a_writer),
         case("files::a_killed_commit_holds_nobody", commit_killed),
         case("files::an_import_runs", import),
@@ -75,6 +76,23 @@ fn export(world: &mut World) -> Outcome {
     )?;
     // Of a running container, and it can be started, stopped and removed after that.
     world.sh("docker start cc && docker export cc | tar tf - | grep -x opt/a/b/f && docker rm -f cc")?.ok().map(drop)
+}
+
+/// `-v PATH` is in Config.Volumes as typed (dockerd 20.10 gives the same), what has a source is not.
+fn commit_volumes(world: &mut World) -> Outcome {
+    world.load(&["busybox"])?;
+    let expected = r#"{"//f":{},"/data":{},"/e/":{}}"#;
+    world
+        .sh("docker create --name vv -v /e/ -v //f -v /data -v named:/n -v /tmp:/host --tmpfs /t busybox true")?
+        .ok()?;
+    same("container", &world.sh("docker inspect -f '{{json .Config.Volumes}}' vv")?.ok()?, expected)?;
+    world.sh("docker commit vv mine:v")?.ok()?;
+    same("image", &world.sh("docker image inspect -f '{{json .Config.Volumes}}' mine:v")?.ok()?, expected)?;
+    world.sh("docker create --name ww -v /data mine:v true")?.ok()?;
+    let places = "docker inspect -f '{{range .Mounts}}{{.Destination}} {{.Type}} {{end}}' ww";
+    same("its container", world.sh(places)?.ok()?.trim(), "/data volume /e volume /f volume")?;
+    world.sh("docker rm -v vv ww && docker rmi mine:v")?.ok()?;
+    same("volumes left", &world.sh("docker volume ls -q")?.ok()?, "named")
 }
 
 fn commit(world: &mut World) -> Outcome {
