@@ -6,8 +6,7 @@ use std::fmt::Write;
 
 /// Columns of the terminal, or 80 where there is none; Docker never goes beyond 80 either.
 fn width() -> usize {
-    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok();
-    size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(80).clamp(40, 100)
+    crate::output::print::terminal_width().unwrap_or(80).clamp(40, 100)
 }
 
 /// The help of one verb.

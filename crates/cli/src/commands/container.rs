@@ -410,7 +410,8 @@ const CONTAINERS_WITH_SIZE: Listing = Listing {
 /// `ps`
 pub fn ps(door: &Door, args: args::PsArgs) -> Outcome {
     let listing = if args.size { &CONTAINERS_WITH_SIZE } else { &CONTAINERS };
-    let format = Format::new(listing, args.list.format.as_deref().unwrap_or_default(), args.list.quiet);
+    let format =
+        Format::new(listing, args.list.format.as_deref().unwrap_or_default(), args.list.quiet).whole(args.no_trunc);
     let engine = door.engine()?;
     let summaries = engine.list(&ListRequest {
         all: args.all,

@@ -51,7 +51,8 @@ pub const IMAGES_USAGE: Listing = Listing {
 /// `images`
 pub fn ls(door: &Door, args: args::LsArgs) -> Outcome {
     let listing = if args.digests { &IMAGES_WITH_DIGESTS } else { &IMAGES };
-    let format = Format::new(listing, args.list.format.as_deref().unwrap_or_default(), args.list.quiet);
+    let format =
+        Format::new(listing, args.list.format.as_deref().unwrap_or_default(), args.list.quiet).whole(args.no_trunc);
     let mut filters = Filters::parse(&args.list.filter, filter::IMAGES)?;
     if let Some(reference) = args.reference.first() {
         filters.add("reference", reference);
@@ -177,7 +178,7 @@ const HISTORY_EXACT: Listing =
 /// `history`
 pub fn history(door: &Door, args: args::HistoryArgs) -> Outcome {
     let listing = if args.human { &HISTORY } else { &HISTORY_EXACT };
-    let format = Format::new(listing, args.format.as_deref().unwrap_or_default(), args.quiet);
+    let format = Format::new(listing, args.format.as_deref().unwrap_or_default(), args.quiet).whole(args.no_trunc);
     let lines = door.engine()?.image_history(&args.image[0])?;
     let rows = lines.into_iter().map(|line| {
         let id = line.id.map(|id| if args.no_trunc { id.to_string() } else { id.short() });

@@ -93,7 +93,7 @@ const LAYERS: Listing = Listing {
 /// `image why`
 pub fn why(door: &Door, args: args::WhyArgs) -> Outcome {
     let given = args.format.as_deref().unwrap_or_default();
-    let format = Format::new(&LAYERS, given, false);
+    let format = Format::new(&LAYERS, given, false).whole(args.no_trunc);
     let why = door.engine()?.image_why(&args.image[0])?;
     let rows: Vec<Row> = why
         .layers

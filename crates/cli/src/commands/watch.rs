@@ -55,7 +55,7 @@ pub fn stats(door: &Door, args: StatsArgs) -> Outcome {
     if args.all && !args.names.is_empty() {
         return Err(Failure::invalid("conflicting options: --all and names of containers"));
     }
-    let format = Format::new(&STATS, args.format.as_deref().unwrap_or_default(), false);
+    let format = Format::new(&STATS, args.format.as_deref().unwrap_or_default(), false).whole(args.no_trunc);
     let engine = door.engine()?;
     let clears = std::io::stdout().is_terminal() && !args.no_stream;
     let mut before = by_id(&engine.stats(&args.names, args.all)?);

@@ -1,6 +1,7 @@
 //! What a list verb prints: `--format` of `table`, `table TEMPLATE`, `json`, `TEMPLATE`, or nothing.
 
-use super::table::align;
+use super::print::terminal_width;
+use super::table::{align, fit};
 use super::template::{self, Mode, Object, Shape, Template, Value};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -30,11 +31,16 @@ pub struct Row {
     pub labels: Option<BTreeMap<String, String>>,
 }
 
+/// The headers of columns that are cut where the terminal is too narrow, what is missed least first.
+const MAY_CUT: [&str; 9] =
+    ["COMMAND", "CREATED BY", "COMMENT", "CREATED", "IMAGE", "KEPT BY", "PROBLEM", "PORTS", "STATUS"];
+
 /// A `--format` in effect.
 #[derive(Debug)]
 pub struct Format {
     source: String,
     table: bool,
+    fits_terminal: bool,
 }
 
 impl Format {
@@ -50,7 +56,15 @@ impl Format {
             },
         };
         let source = source.trim_matches(' ').replace("\\t", "\t").replace("\\n", "\n");
-        Self { source, table }
+        // Who names the columns gets all of them.
+        let fits_terminal = matches!(given.trim(), "" | "table");
+        Self { source, table, fits_terminal }
+    }
+
+    /// With `--no-trunc` nothing is cut.
+    pub fn whole(mut self, no_trunc: bool) -> Self {
+        self.fits_terminal &= !no_trunc;
+        self
     }
 
     /// Whether a placeholder occurs in it; sizes are only computed for who asks.
@@ -77,7 +91,11 @@ impl Format {
             out.push_str(&template.run(&row_value(listing, row), Mode::Row).map_err(prefixed)?);
             out.push('\n');
         }
-        Ok(if self.table { align(&out) } else { out })
+        Ok(match terminal_width().filter(|_| self.fits_terminal) {
+            _ if !self.table => out,
+            Some(width) => fit(&out, width, &MAY_CUT),
+            None => align(&out),
+        })
     }
 
     /// Whether it is a table, in which ids and commands are cut.

@@ -9,6 +9,12 @@ pub fn out(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
+/// Columns of the terminal that stdout is; None where it is none, or doesn't know.
+pub fn terminal_width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
 /// A line on stderr: an error, a warning or a hint. If even that can't be written there is nobody left to tell.
 pub fn note(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");

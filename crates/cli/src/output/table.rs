@@ -1,5 +1,6 @@
 //! Go's text/tabwriter with the settings that Docker's tables have: cells at least ten wide, three spaces between.
 
+use super::list::ellipsis;
 use unicode_width::UnicodeWidthStr;
 
 const MIN_WIDTH: usize = 10;
@@ -40,9 +41,83 @@ pub fn align(text: &str) -> String {
     out
 }
 
+/// What is between columns of a narrow terminal: the first that lets all of them fit.
+const GAPS: [usize; 2] = [2, 1];
+
+/// No column is cut below this, nor below its header.
+const NARROWEST: usize = 8;
+
+/// As [`align`], for a terminal of `width` columns: where that is too narrow, the columns move together, and those whose
+/// header stands in `may_cut` are cut, one after the other, but never the first. Names, ids and sizes never are: half of one is worse than
+/// a line that the terminal wraps.
+pub fn fit(text: &str, width: usize, may_cut: &[&str]) -> String {
+    let aligned = align(text);
+    if aligned.lines().all(|line| line.trim_end().width() <= width) {
+        return aligned;
+    }
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split('\t').collect()).collect();
+    let headers = lines.first().cloned().unwrap_or_default();
+    // A tab within a cell: whose column is whose can't be told any more.
+    if lines.iter().any(|cells| cells.len() > headers.len()) {
+        return aligned;
+    }
+    let needed = |column: usize| lines.iter().filter_map(|cells| cells.get(column)).map(|cell| cell.width()).max();
+    let natural: Vec<usize> = (0..headers.len()).map(|column| needed(column).unwrap_or(0)).collect();
+    let narrowed = GAPS.map(|gap| {
+        let room = width.saturating_sub(gap * headers.len().saturating_sub(1));
+        (gap, narrow(&headers, &natural, room, may_cut), room)
+    });
+    let fitting = narrowed.iter().find(|(_, widths, room)| widths.iter().sum::<usize>() <= *room);
+    let (gap, widths, _) = fitting.unwrap_or(&narrowed[0]);
+    let mut out = String::with_capacity(text.len() * 2);
+    for cells in &lines {
+        let mut line = String::new();
+        for (cell, width) in cells.iter().zip(widths) {
+            let cut = ellipsis(cell, *width);
+            line += &cut;
+            line.extend(std::iter::repeat_n(' ', (width + gap).saturating_sub(cut.width())));
+        }
+        out += line.trim_end();
+        out.push('\n');
+    }
+    out
+}
+
+/// The columns' widths with what is cut off so that they take no more than `room`, as far as that can be.
+fn narrow(headers: &[&str], natural: &[usize], room: usize, may_cut: &[&str]) -> Vec<usize> {
+    let mut widths = natural.to_vec();
+    let places = may_cut.iter().filter_map(|header| headers.iter().position(|other| other == header));
+    for column in places.filter(|column| *column > 0) {
+        let excess = widths.iter().sum::<usize>().saturating_sub(room);
+        let least = headers[column].width().max(NARROWEST).min(widths[column]);
+        widths[column] = widths[column].saturating_sub(excess).max(least);
+    }
+    widths
+}
+
 #[cfg(test)]
 mod tests {
-    use super::align;
+    use super::{align, fit};
+
+    #[test]
+    fn a_narrow_terminal_cuts_what_may_be_cut() {
+        let text = "CONTAINER ID\tCOMMAND\tPORTS\tSTATUS\tNAMES\n\
+            0123456789ab\t\"docker-entrypoint.s\u{2026}\"\t\tUp 2 minutes (healthy)\tshop-db-1\n";
+        let together = "CONTAINER ID  COMMAND                 PORTS  STATUS                  NAMES\n\
+            0123456789ab  \"docker-entrypoint.s\u{2026}\"         Up 2 minutes (healthy)  shop-db-1\n";
+        let narrow = "CONTAINER ID  COMMAND     PORTS  STATUS                  NAMES\n\
+            0123456789ab  \"docker-e\u{2026}         Up 2 minutes (healthy)  shop-db-1\n";
+        let by_one = "CONTAINER ID COMMAND  PORTS STATUS   NAMES\n\
+            0123456789ab \"docker\u{2026}       Up 2 mi\u{2026} shop-db-1\n";
+        let wrapped = "CONTAINER ID  COMMAND   PORTS  STATUS    NAMES\n\
+            0123456789ab  \"docker\u{2026}         Up 2 mi\u{2026}  shop-db-1\n";
+        let expected =
+            [(200, align(text)), (80, together.into()), (66, narrow.into()), (46, by_one.into()), (20, wrapped.into())];
+        for (width, expected) in expected {
+            let found = fit(text, width, &["COMMAND", "PORTS", "STATUS"]);
+            assert_eq!(found, expected, "{width}:\n{found}");
+        }
+    }
 
     #[test]
     fn columns_are_as_wide_as_dockers() {
