@@ -50,7 +50,6 @@ const LATER: &[&str] = &[
     "checkpoint",
     "compose",
     "config",
-    "container port",
     "context",
     "image build",
     "image push",
@@ -58,7 +57,6 @@ const LATER: &[&str] = &[
     "network",
     "node",
     "plugin",
-    "port",
     "push",
     "search",
     "secret",
@@ -81,7 +79,7 @@ macro_rules! verb {
 }
 
 use Count::{AtLeast, AtMost, Between, Exactly};
-use commands::{change, complete, container, copy, files, image, login, pull, scrub, system, volume, watch};
+use commands::{change, complete, container, copy, files, image, login, port, pull, scrub, system, volume, watch};
 
 const NONE: Count = AtMost(0);
 
@@ -255,6 +253,15 @@ pub const VERBS: &[Verb] = &[
         "Pause all processes within one or more containers",
         container::pause,
         "container pause"
+    ),
+    verb!(
+        Short,
+        "port",
+        "CONTAINER [PRIVATE_PORT[/PROTO]]",
+        Between(1, 2),
+        "List port mappings or a specific mapping for the container",
+        port::port,
+        "container port"
     ),
     verb!(Short, "rename", "CONTAINER NEW_NAME", Exactly(2), "Rename a container", change::rename, "container rename"),
     verb!(

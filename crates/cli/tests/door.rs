@@ -1,19 +1,50 @@
 //! The binary as a person or a script calls it, as far as no engine is needed.
 
+use std::ops::{Deref, DerefMut};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
+use tempfile::TempDir;
 
-/// The binary in an environment of its own, with an engine's roots that must never come into being.
-fn orlop(arguments: &[&str]) -> Command {
+/// A call of the binary, with a home and an engine's roots of its own in a directory that must stay empty.
+struct Call {
+    command: Command,
+    home: TempDir,
+}
+
+impl Deref for Call {
+    type Target = Command;
+
+    fn deref(&self) -> &Command {
+        &self.command
+    }
+}
+
+impl DerefMut for Call {
+    fn deref_mut(&mut self) -> &mut Command {
+        &mut self.command
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let left: Vec<_> = std::fs::read_dir(self.home.path()).unwrap().collect();
+            assert!(left.is_empty(), "{:?} made {left:?}", self.command);
+        }
+    }
+}
+
+fn orlop(arguments: &[&str]) -> Call {
+    let home = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_orlop"));
     command
         .args(arguments)
         .env_clear()
-        .env("HOME", "/nonexistent")
-        .env("ORLOP_DATA_ROOT", "/nonexistent/data")
-        .env("ORLOP_RUN_ROOT", "/nonexistent/run")
+        .env("HOME", home.path())
+        .env("ORLOP_DATA_ROOT", home.path().join("data"))
+        .env("ORLOP_RUN_ROOT", home.path().join("run"))
         .stdin(Stdio::null());
-    command
+    Call { command, home }
 }
 
 fn texts(output: &Output) -> (i32, String, String) {
@@ -33,7 +64,7 @@ fn usage_errors_are_dockers() {
         (&["container", "create", "--mac-address=x", "x"], 125, "Error: --mac-address comes with a later version"),
         (&["image", "rm", "--platform", "linux/arm64", "x"], 125, "Error: --platform comes with a later version"),
         (&["--tls", "ps"], 125, "Error: --tls comes with a later version"),
-        (&["container", "port", "x"], 1, "Error: 'orlop container port' comes with a later version"),
+        (&["container", "port"], 1, "orlop: 'orlop port' requires at least 1 and at most 2 arguments"),
         (
             &["ps", "-n", "x"],
             125,

@@ -10,6 +10,7 @@ use orlop_runtime::oci::Runc;
 use orlop_runtime::spec::{self, Confinement, Device, HostInput, Namespace, Namespaces, SpecMount};
 use orlop_runtime::{apparmor, seccomp, selinux};
 use orlop_sys::mount::{self, Changes};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -217,6 +218,12 @@ impl Engine {
     /// The OCI runtime that this container runs with.
     pub(crate) fn runtime_of(&self, container: &Container) -> Result<Runc> {
         self.named_runtime(&container.details.host.options.runtime)
+    }
+
+    /// The OCI runtimes that `--runtime` takes, each with what is executed.
+    pub(crate) fn runtimes(&self) -> BTreeMap<String, String> {
+        let default = self.runtime().binary;
+        self.config.runtimes.clone().into_iter().chain([(default.clone(), default)]).collect()
     }
 
     /// The OCI runtime of a name: the default one, or one of the configuration's `[runtimes]`.

@@ -10,7 +10,7 @@ use orlop_runtime::shim;
 use std::collections::BTreeMap;
 
 /// The drivers that there are.
-const DRIVERS: [&str; 3] = ["json-file", "local", "none"];
+pub(crate) const DRIVERS: [&str; 3] = ["json-file", "local", "none"];
 
 /// The smallest size at which a log may be rotated, in bytes.
 const SMALLEST: u64 = 1024;

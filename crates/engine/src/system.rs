@@ -1,10 +1,10 @@
 //! `system df`, `system prune`, `info` and `version`.
 
-use crate::container::Phase;
 use crate::list::ContainerSize;
 use crate::{Container, Engine, RemoveRequest, Result, VolumeUsage};
 use orlop_images::ImagesUsage;
 use orlop_model::{ErrorKind, Id, Kind};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// `system df`.
@@ -32,9 +32,11 @@ pub struct Pruned {
 /// `info`.
 #[derive(Clone, Debug)]
 pub struct Info {
-    /// Containers that run.
+    /// Containers that run and aren't paused.
     pub running: usize,
-    /// Containers that don't.
+    /// Containers that are paused.
+    pub paused: usize,
+    /// All others; those that wait for a restart are among them, as in Docker.
     pub stopped: usize,
     /// Images.
     pub images: usize,
@@ -46,8 +48,12 @@ pub struct Info {
     pub data_root: PathBuf,
     /// The run root.
     pub run_root: PathBuf,
+    /// The log drivers that `--log-driver` takes; Docker lists no `none` either.
+    pub log_drivers: Vec<&'static str>,
     /// The OCI runtime.
     pub runtime: String,
+    /// All of them by name, each with what is executed.
+    pub runtimes: BTreeMap<String, String>,
     /// `1`, `2`, or `1` where the hierarchies are mixed.
     pub cgroup_version: &'static str,
     /// What confines containers: Docker's `name=…`.
@@ -122,16 +128,20 @@ impl Engine {
     /// `info`.
     pub fn info(&self) -> Result<Info> {
         let containers = self.containers()?;
-        let running = containers.iter().filter(|container| container.details.status.phase == Phase::Running).count();
+        let count = |word| containers.iter().filter(|container| container.details.status.word() == word).count();
+        let (running, paused) = (count("running"), count("paused"));
         let host = Host::read();
         Ok(Info {
             running,
-            stopped: containers.len() - running,
+            paused,
+            stopped: containers.len() - running - paused,
             images: self.state.read(|tx| tx.images().list())?.len(),
             driver: self.driver()?.kind().name(),
             backing_filesystem: backing_filesystem(&self.roots.data),
             data_root: self.roots.data.clone(),
             run_root: self.roots.run.clone(),
+            log_drivers: crate::logging::DRIVERS.into_iter().filter(|driver| *driver != "none").collect(),
+            runtimes: self.runtimes(),
             runtime: self.config.runtime.binary.clone(),
             cgroup_version: if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { "2" } else { "1" },
             security_options: security_options(),

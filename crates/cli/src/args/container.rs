@@ -413,6 +413,13 @@ pub struct NamesArgs {
     pub names: Vec<String>,
 }
 
+/// `port`.
+#[derive(Args, Debug)]
+pub struct PortArgs {
+    /// A container, and one of its ports
+    pub names: Vec<String>,
+}
+
 /// `container prune`.
 #[derive(Args, Debug)]
 pub struct PruneArgs {

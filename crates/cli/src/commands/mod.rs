@@ -11,6 +11,7 @@ pub mod internal;
 pub mod login;
 pub mod man;
 mod options;
+pub mod port;
 pub mod pull;
 mod request;
 pub mod scrub;

@@ -427,16 +427,21 @@ pub fn info(door: &Door, args: args::FormatArgs) -> Outcome {
 
 /// Docker's names, for what there is.
 fn info_json(info: &Info) -> serde_json::Value {
+    let runtimes: serde_json::Map<_, _> =
+        info.runtimes.iter().map(|(name, path)| (name.clone(), json!({ "path": path }))).collect();
     json!({
-        "Containers": info.running + info.stopped,
+        "Containers": info.running + info.paused + info.stopped,
         "ContainersRunning": info.running,
-        "ContainersPaused": 0,
+        "ContainersPaused": info.paused,
         "ContainersStopped": info.stopped,
         "Images": info.images,
         "Driver": info.driver,
         "DriverStatus": [["Backing Filesystem", info.backing_filesystem]],
-        "Plugins": { "Volume": ["local"], "Network": ["host", "none"], "Log": ["json-file"] },
+        "Plugins": { "Volume": ["local"], "Network": ["host", "none"], "Log": info.log_drivers },
         "LoggingDriver": "json-file",
+        "Swarm": { "NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "",
+            "RemoteManagers": null },
+        "Runtimes": runtimes,
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": info.cgroup_version,
         "SecurityOptions": info.security_options,
@@ -455,10 +460,18 @@ fn info_json(info: &Info) -> serde_json::Value {
     })
 }
 
-/// `seccomp apparmor`.
-fn security_names(info: &Info) -> String {
-    let names = info.security_options.iter().map(|option| option.trim_start_matches("name="));
-    names.map(|name| name.split(',').next().unwrap_or(name)).collect::<Vec<_>>().join(" ")
+/// Each on a line, what is after its name (`profile=builtin`) on further ones.
+fn security_lines(info: &Info) -> String {
+    let mut lines = String::new();
+    for option in &info.security_options {
+        for pair in option.split(',') {
+            match pair.split_once('=').unwrap_or_default() {
+                ("name", name) => lines += &format!("\n  {name}"),
+                (key, value) => lines += &format!("\n   {}{}: {value}", key[..1].to_uppercase(), &key[1..]),
+            }
+        }
+    }
+    lines
 }
 
 fn info_text(info: &Info) -> String {
@@ -470,9 +483,9 @@ fn info_text(info: &Info) -> String {
         " Debug Mode: false".to_owned(),
         String::new(),
         "Server:".to_owned(),
-        format!(" Containers: {}", info.running + info.stopped),
+        format!(" Containers: {}", info.running + info.paused + info.stopped),
         format!("  Running: {}", info.running),
-        "  Paused: 0".to_owned(),
+        format!("  Paused: {}", info.paused),
         format!("  Stopped: {}", info.stopped),
         format!(" Images: {}", info.images),
         format!(" Server Version: {version}"),
@@ -484,9 +497,11 @@ fn info_text(info: &Info) -> String {
         " Plugins:".to_owned(),
         "  Volume: local".to_owned(),
         "  Network: host none".to_owned(),
-        "  Log: json-file".to_owned(),
+        format!("  Log: {}", info.log_drivers.join(" ")),
+        " Swarm: inactive".to_owned(),
+        format!(" Runtimes: {}", info.runtimes.keys().map(String::as_str).collect::<Vec<_>>().join(" ")),
         format!(" Default Runtime: {}", info.runtime),
-        format!(" Security Options: {}", security_names(info)),
+        format!(" Security Options:{}", security_lines(info)),
         format!(" Kernel Version: {}", info.kernel),
         format!(" Operating System: {}", info.operating_system),
         " OSType: linux".to_owned(),

@@ -98,6 +98,10 @@ fn pause(world: &mut World) -> Outcome {
     world.sh("docker pause box && docker ps | grep '(Paused)'")?.ok()?;
     same("state", &world.sh("docker inspect -f '{{.State.Status}} {{.State.Paused}}' box")?.ok()?, "paused true")?;
     contains("exec", &world.sh("docker exec box true")?.fails(1)?, "is paused, unpause the container before exec")?;
+    let counts = "docker info -f '{{.Containers}} {{.ContainersRunning}} {{.ContainersPaused}} {{.ContainersStopped}}'";
+    same("counts", &world.sh(counts)?.ok()?, "1 0 1 0")?;
+    same("no port", &world.sh("docker port box")?.ok()?, "")?;
+    contains("port", &world.sh("docker port box 80")?.fails(1)?, "Error: No public port '80' published for box")?;
     contains("again", &world.sh("docker pause box")?.fails(1)?, "is already paused")?;
     let lines = "docker logs box | wc -l";
     same("it stands still", &world.sh(lines)?.ok()?, &world.sh(&format!("sleep 0.2; {lines}"))?.ok()?)?;
