@@ -48,8 +48,8 @@ const GAPS: [usize; 2] = [2, 1];
 const NARROWEST: usize = 8;
 
 /// As [`align`], for a terminal of `width` columns: where that is too narrow, the columns move together, and those whose
-/// header stands in `may_cut` are cut, one after the other, but never the first. Names, ids and sizes never are: half of one is worse than
-/// a line that the terminal wraps.
+/// header stands in `may_cut` are cut, one after the other, but never the first. Names, ids and sizes never are: half of
+/// one is worse than a line that the terminal wraps.
 pub fn fit(text: &str, width: usize, may_cut: &[&str]) -> String {
     let aligned = align(text);
     if aligned.lines().all(|line| line.trim_end().width() <= width) {
