@@ -92,6 +92,7 @@ fn verb(program: &str, words: &[String]) -> Outcome {
         [internal, restart, id] if internal == "internal" && restart == "restart" => {
             commands::internal::restart(&door, id)
         }
+        [internal, oom, id] if internal == "internal" && oom == "oom" => commands::internal::oom(&door, id),
         [internal, uncopy, id] if internal == "internal" && uncopy == "uncopy" => commands::internal::uncopy(&door, id),
         [internal, health, id, status] if internal == "internal" && health == "health" => {
             commands::internal::health(&door, id, status)

@@ -43,6 +43,14 @@ impl Engine {
         }
     }
 
+    /// Tells that the kernel has killed something in a container for lack of memory, and it goes on.
+    pub fn out_of_memory(&self, id: Id) -> Result<()> {
+        if let Some(container) = self.row(id)? {
+            self.emit_container(&container, "oom", &[]);
+        }
+        Ok(())
+    }
+
     /// Tells of a change that the shim has seen.
     pub fn health_changed(&self, id: Id, status: &str) -> Result<()> {
         if let Some(container) = self.row(id)? {

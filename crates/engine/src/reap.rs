@@ -60,6 +60,7 @@ impl Engine {
             // The shim was killed: what it would have cleaned up is still there.
             self.delete_from_runtime(container)?;
         }
+        let oom = record.as_ref().is_some_and(|record| record.oom_killed && !record.oom_told);
         let health = match &record {
             Some(record) => record.health.clone(),
             None => HealthState::read(&self.bundle(container.id)),
@@ -99,17 +100,17 @@ impl Engine {
         let (code, stopping) = (status.exit_code.to_string(), status.stopping);
         if container.details.host.auto_remove && !container.details.status.kept {
             // It goes at once, so nobody needs to read of its end; killed half-way, it is reaped again.
-            self.emit_end(container, &code, stopping);
+            self.emit_end(container, &code, stopping, oom);
             return self.delete_auto_removed(container);
         }
         self.update(container, |_| {})?;
-        self.emit_end(container, &code, stopping);
+        self.emit_end(container, &code, stopping, oom);
         // When it can't be called, the next tend does.
         if restarts { self.restart_in_background(container.id) } else { Ok(()) }
     }
 
-    fn emit_end(&self, container: &Container, code: &str, stopping: bool) {
-        if container.details.status.oom_killed {
+    fn emit_end(&self, container: &Container, code: &str, stopping: bool, oom: bool) {
+        if oom {
             self.emit_container(container, "oom", &[]);
         }
         self.emit_container(container, "die", &[("exitCode", code)]);

@@ -197,6 +197,7 @@ impl Engine {
                 exit_record,
                 durable: !container.details.host.auto_remove,
                 health: crate::health::config(self, container, &self.first_process(container, &user, Vec::new())?),
+                oom: self.internal(&["oom", &id.hex()]),
                 reap: self.internal(&["reap", &id.hex()]),
             },
             shim_command: self.internal(&["shim"]),

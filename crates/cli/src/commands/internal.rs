@@ -22,6 +22,13 @@ pub fn restart(door: &Door, id: &str) -> Outcome {
     Ok(0)
 }
 
+/// `internal oom ID`: called by the shim when memory ran out in its container.
+pub fn oom(door: &Door, id: &str) -> Outcome {
+    let id = id.parse().map_err(|error| Failure::invalid(format!("{error}")))?;
+    door.local_engine()?.out_of_memory(id)?;
+    Ok(0)
+}
+
 /// `internal uncopy ID`: called by `tend` when a `cp` was killed.
 pub fn uncopy(door: &Door, id: &str) -> Outcome {
     door.local_engine()?.sweep_copies(id)?;

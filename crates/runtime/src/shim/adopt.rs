@@ -2,6 +2,7 @@
 //! the FIFOs in the run directory. A terminal went with the old shim, and so did its exec sessions.
 
 use super::health::{Health, HealthState};
+use super::oom::Oom;
 use super::serve::{Outcome, Shim};
 use super::session::{INIT, Phase, Session};
 use super::{ShimConfig, read_json, write_json};
@@ -60,6 +61,7 @@ impl Shim {
         let state = HealthState::read(&shim.config.dir);
         shim.health = shim.config.health.clone().map(|config| Health::new(config, state));
         shim.begin_health();
+        shim.oom = Oom::watch(&shim.config);
         super::cgroup::leave_callers();
         Ok(shim)
     }

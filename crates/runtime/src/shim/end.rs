@@ -16,11 +16,13 @@ use std::path::PathBuf;
 /// of it finds all of it done.
 pub(super) fn finish(shim: &mut Shim, code: i32) {
     let oom_killed = forget(&shim.config, true);
+    let oom_told = shim.oom_told && shim.oom.as_ref().is_none_or(|oom| oom.wait().is_none());
     let record = ExitRecord {
         version: 1,
         id: shim.config.id.clone(),
         code,
         oom_killed,
+        oom_told,
         started_at: shim.started_at,
         finished_at: Timestamp::now(),
         stopping: shim.stopping,
@@ -77,18 +79,14 @@ pub(super) fn call(command: &[String], more: &[&str]) {
 /// runc's own `delete` costs half as much as starting a container. All it has left to do then is to remove the cgroups
 /// and its state directory; where anything is unusual, it does it itself.
 pub(super) fn forget(config: &ShimConfig, ran: bool) -> bool {
-    #[derive(Deserialize)]
-    struct State {
-        cgroup_paths: HashMap<String, PathBuf>,
-    }
     let dir = config.runtime.state_dir(&config.id);
     if !dir.exists() {
         return false;
     }
-    let state = fs::read(dir.join("state.json")).ok().and_then(|text| serde_json::from_slice::<State>(&text).ok());
-    let oom_killed = state.as_ref().is_some_and(|state| oom_killed(&state.cgroup_paths));
-    let removed = match state {
-        Some(state) if ran => remove_cgroups(&state.cgroup_paths).and_then(|()| fs::remove_dir_all(&dir)),
+    let paths = cgroup_paths(config);
+    let oom_killed = paths.as_ref().is_some_and(oom_killed);
+    let removed = match paths {
+        Some(paths) if ran => remove_cgroups(&paths).and_then(|()| fs::remove_dir_all(&dir)),
         _ => Err(io::ErrorKind::Unsupported.into()),
     };
     if removed.is_err()
@@ -97,6 +95,16 @@ pub(super) fn forget(config: &ShimConfig, ran: bool) -> bool {
         note(&format!("the runtime's state of the container stays: {error}"));
     }
     oom_killed
+}
+
+/// The container's cgroups by controller (the empty name is v2's), as runc writes them down.
+pub(super) fn cgroup_paths(config: &ShimConfig) -> Option<HashMap<String, PathBuf>> {
+    #[derive(Deserialize)]
+    struct State {
+        cgroup_paths: HashMap<String, PathBuf>,
+    }
+    let text = fs::read(config.runtime.state_dir(&config.id).join("state.json")).ok()?;
+    serde_json::from_slice::<State>(&text).ok().map(|state| state.cgroup_paths)
 }
 
 fn remove_cgroups(paths: &HashMap<String, PathBuf>) -> io::Result<()> {

@@ -12,6 +12,7 @@ mod connections;
 mod end;
 mod exec;
 mod health;
+mod oom;
 mod processes;
 mod serve;
 mod session;
@@ -78,6 +79,9 @@ pub struct ShimConfig {
     /// Its health check.
     #[serde(default)]
     pub health: Option<HealthConfig>,
+    /// The command to run when the kernel has killed something in it for lack of memory and it goes on; empty: none.
+    #[serde(default)]
+    pub oom: Vec<String>,
     /// The command to run after the exit record is written, by absolute path; empty: none.
     pub reap: Vec<String>,
 }
@@ -114,6 +118,9 @@ pub struct ExitRecord {
     pub code: i32,
     /// The kernel killed something in it for lack of memory.
     pub oom_killed: bool,
+    /// That was told while it ran.
+    #[serde(default)]
+    pub oom_told: bool,
     /// When the first process was started.
     pub started_at: Timestamp,
     /// When its end was noticed.

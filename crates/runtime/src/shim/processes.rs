@@ -2,6 +2,7 @@
 
 use super::adopt::Running;
 use super::note;
+use super::oom::Oom;
 use super::serve::{Outcome, Report, SETTLED, Shim, number, tell};
 use super::session::{INIT, Phase, Session};
 use crate::Error;
@@ -114,6 +115,7 @@ impl Shim {
             if let Some(launcher) = self.launcher.take() {
                 tell(&launcher, &Report::Started { pid, pid_start, started_at: self.started_at });
             }
+            self.oom = Oom::watch(&self.config);
             return;
         }
         self.record_exec(key, None);

@@ -2,6 +2,7 @@
 
 use super::client::Client;
 use super::health::Health;
+use super::oom::Oom;
 use super::session::{Console, INIT, Phase, ProgramEnds, Session, listen_in, null};
 use super::{ShimConfig, ShimFile, end};
 use crate::Error;
@@ -38,6 +39,9 @@ pub(super) struct Shim {
     pub ended_execs: VecDeque<String>,
     pub buffer: Vec<u8>,
     pub health: Option<Health>,
+    pub oom: Option<Oom>,
+    /// The engine was told that memory ran out.
+    pub oom_told: bool,
     /// The first process, when it isn't our child.
     pub watch: Option<OwnedFd>,
     /// Nobody told how the adopted first process ended.
@@ -62,6 +66,7 @@ enum Token {
     Stdin(u64),
     Console(u64),
     Watch,
+    Oom,
 }
 
 /// How the first process ended, or why it never ran.
@@ -168,6 +173,8 @@ impl Shim {
             ended_execs: VecDeque::new(),
             buffer: vec![0; CHUNK],
             health: None,
+            oom: None,
+            oom_told: false,
             watch: None,
             exit_is_unknown: false,
             config,
@@ -257,6 +264,7 @@ impl Shim {
                 Token::Listener => self.accept(),
                 Token::Console(key) => self.accept_console(key),
                 Token::Watch => adopted = self.adopted_end(),
+                Token::Oom => self.oom.iter_mut().for_each(Oom::look),
                 Token::Client(id) => self.serve_client(id, flags),
                 Token::Output(key, _) if self.is_ended(key) => self.discard(key),
                 Token::Output(key, at) => {
@@ -267,6 +275,10 @@ impl Shim {
         }
         // Looked at in every turn: a lost wake-up must not be possible, and it costs two calls.
         let outcome = adopted.or_else(|| self.reap_children());
+        if outcome.is_none() && self.oom.as_mut().is_some_and(Oom::is_due) {
+            self.oom_told = true;
+            end::call(&self.config.oom, &[]);
+        }
         self.tend_health();
         self.tidy();
         Ok(outcome)
@@ -290,7 +302,8 @@ impl Shim {
     fn timeout(&mut self) -> Option<Timespec> {
         let running = self.launcher.is_none();
         let health = self.health.as_ref().filter(|_| running).map(Health::wait);
-        let left = self.settling().into_iter().chain(health).min()?;
+        let oom = self.oom.as_ref().and_then(Oom::wait);
+        let left = self.settling().into_iter().chain(health).chain(oom).min()?;
         Some(Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: i64::from(left.subsec_nanos()) })
     }
 
@@ -324,6 +337,10 @@ impl Shim {
         if let Some(watch) = &self.watch {
             tokens.push(Token::Watch);
             fds.push(PollFd::new(watch, PollFlags::IN));
+        }
+        if let Some(oom) = &self.oom {
+            tokens.push(Token::Oom);
+            fds.push(oom.poll_fd());
         }
         match poll(&mut fds, timeout) {
             Ok(_) => {}

@@ -100,6 +100,7 @@ fn run(file: &str) -> Result<Option<SessionEnd>, Error> {
             exit_record: run.data.join("exit.json"),
             durable: false,
             health: run.health,
+            oom: Vec::new(),
             reap: run.reap,
         },
         spec: SpecInput {

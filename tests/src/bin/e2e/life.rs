@@ -21,9 +21,16 @@ pub fn cases() -> Vec<Case> {
         case("life::log_options", log_options),
         case("life::units", units),
         case("life::other_mount_namespace", other_mount_namespace),
+        Case { name: "life::out_of_memory", missing: no_memory_controller(), run: out_of_memory },
         case("life::killed_shell", killed_shell),
         case("life::privileged_exec", privileged_exec),
     ]
+}
+
+fn no_memory_controller() -> Option<String> {
+    let unified = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+    let has = std::path::Path::new("/sys/fs/cgroup/memory").exists() || unified.contains("memory");
+    (!has).then(|| "this machine's cgroups have no memory controller".to_owned())
 }
 
 /// Runs `script` as after a boot: nothing of the run root, no mount and no cgroup of a container is there any more, and
@@ -259,6 +266,19 @@ fn other_mount_namespace(world: &mut World) -> Outcome {
         grep -c \"$DATA/[^ ]*merged\" /proc/self/mountinfo";
     std::fs::write(world.dir().join("inside"), format!("{inside}\ntrue\n")).map_err(|error| error.to_string())?;
     same("seen", &world.sh("unshare -fpm --mount-proc bash $W/inside")?.ok()?, "1\nworks\nbox\n0")
+}
+
+/// One process of it is killed, and it goes on; or all of it ends. Either is told, once and in its order.
+fn out_of_memory(world: &mut World) -> Outcome {
+    world.load(&["busybox"])?;
+    let events = "docker events --since 1m --until 0s --filter event=oom --filter event=die \
+        --format '{{.Actor.Attributes.name}} {{.Action}}'";
+    world.sh("docker run -d --name on -m 16m busybox sh -c 'tail /dev/zero; echo killed; exec sleep 300'")?.ok()?;
+    world.until(&format!("{events} | grep -x 'on oom'"), SOON)?;
+    same("running", &world.sh("docker inspect -f '{{.State.Running}}' on")?.ok()?, "true")?;
+    world.sh("docker rm -f on; docker run --name off --rm -m 16m busybox tail /dev/zero")?.fails(137)?;
+    let seen = world.until(&format!("{events} | grep -q 'off die' && {events} | uniq"), SOON)?;
+    same("events", &seen, "on oom\non die\noff oom\noff die")
 }
 
 fn killed_shell(world: &mut World) -> Outcome {
