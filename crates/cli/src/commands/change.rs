@@ -7,7 +7,7 @@ use crate::args::container as args;
 use crate::args::options::{ResourceArgs, SecurityArgs};
 use crate::door::Door;
 use crate::failure::{Failure, Outcome};
-use crate::output::print::{emphasised, note, out};
+use crate::output::print::{out, warn};
 use orlop_engine::UpdateRequest;
 use orlop_model::options::RestartPolicy;
 
@@ -49,7 +49,7 @@ pub fn update(door: &Door, args: args::UpdateArgs) -> Outcome {
     let engine = door.engine()?;
     each_name(&args.containers, |name| {
         for warning in engine.update_container(name, &request)? {
-            note(&format!("{} {warning}", emphasised("WARNING:")));
+            warn(&warning);
         }
         Ok(out(&format!("{name}\n"))?)
     })

@@ -8,7 +8,7 @@ use crate::commands::pull::with_image;
 use crate::door::Door;
 use crate::failure::{Failure, Outcome, container_exit_code, tell as tell_failure};
 use crate::output::list::{Format, Listing, Row, ellipsis, labels_text};
-use crate::output::print::{emphasised, note, out};
+use crate::output::print::{note, out, warn};
 use crate::output::prompt::confirmed;
 use orlop_engine::container::Phase;
 use orlop_engine::{
@@ -141,7 +141,7 @@ impl Drop for IdFile<'_> {
 /// What the engine has to say about a new container.
 fn tell(created: &Created) {
     for warning in &created.warnings {
-        note(&format!("{} {warning}", emphasised("WARNING:")));
+        warn(warning);
     }
 }
 
@@ -524,7 +524,7 @@ pub fn inspect_any(door: &Door, args: args::InspectArgs) -> Outcome {
         }
     };
     if args.size && !kinds.contains(&"container") {
-        note(&format!("{} --size ignored for {}s", emphasised("WARNING:"), kinds[0]));
+        warn(&format!("--size ignored for {}s", kinds[0]));
     }
     let engine = door.engine()?;
     inspected(&args.names, args.format.as_deref().unwrap_or_default(), |name| {

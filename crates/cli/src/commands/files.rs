@@ -5,7 +5,7 @@ use super::request::platform;
 use crate::args::files as args;
 use crate::door::Door;
 use crate::failure::{Failure, Outcome};
-use crate::output::print::{emphasised, note, out};
+use crate::output::print::{foreign, out, warn};
 use orlop_engine::{ChangeKind, CommitRequest, ImportRequest};
 use std::fs::File;
 use std::io::IsTerminal;
@@ -22,7 +22,7 @@ pub fn diff(door: &Door, args: args::DiffArgs) -> Outcome {
             ChangeKind::Added => 'A',
             ChangeKind::Deleted => 'D',
         };
-        text += &format!("{letter} /{}\n", change.path.display());
+        text += &format!("{letter} /{}\n", foreign(&change.path.to_string_lossy()));
     }
     out(&text)?;
     Ok(0)
@@ -88,7 +88,6 @@ pub fn commit(door: &Door, args: args::CommitArgs) -> Outcome {
 
 fn tell_torn(paths: &[PathBuf]) {
     for path in paths {
-        let warning = emphasised("WARNING:");
-        note(&format!("{warning} /{} changed while it was read, and may be torn in the archive", path.display()));
+        warn(&format!("/{} changed while it was read, and may be torn in the archive", path.display()));
     }
 }

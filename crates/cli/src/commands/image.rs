@@ -5,7 +5,7 @@ use crate::args::image as args;
 use crate::door::Door;
 use crate::failure::{Failure, Outcome};
 use crate::output::list::{Format, Listing, Row, ellipsis};
-use crate::output::print::{note, out};
+use crate::output::print::{foreign, note, out};
 use crate::output::progress::Meter;
 use crate::output::prompt::confirmed;
 use orlop_engine::{Engine, Loaded, Source};
@@ -183,7 +183,7 @@ pub fn history(door: &Door, args: args::HistoryArgs) -> Outcome {
     let rows = lines.into_iter().map(|line| {
         let id = line.id.map(|id| if args.no_trunc { id.to_string() } else { id.short() });
         let (since, _) = created(line.created);
-        let by = line.created_by.replace('\t', " ");
+        let by = foreign(&line.created_by.replace('\t', " "));
         Row {
             cells: vec![
                 id.unwrap_or_else(|| "<missing>".to_owned()),
@@ -191,7 +191,7 @@ pub fn history(door: &Door, args: args::HistoryArgs) -> Outcome {
                 line.created.map(Timestamp::to_seconds_string).unwrap_or_default(),
                 if args.no_trunc { by } else { ellipsis(&by, 45) },
                 if args.human { human_short(line.size) } else { line.size.to_string() },
-                line.comment,
+                foreign(&line.comment),
             ],
             labels: None,
         }

@@ -5,7 +5,7 @@ use crate::args::image as args;
 use crate::door::Door;
 use crate::failure::{Failure, Outcome};
 use crate::output::list::{Format, Listing, Row};
-use crate::output::print::{note, out};
+use crate::output::print::{foreign, note, out};
 use crate::output::progress::Meter;
 use crate::output::pull::{Display, Place};
 use orlop_engine::{DamagedImage, Engine, PullRequest};
@@ -32,8 +32,8 @@ pub fn scrub(door: &Door, args: args::ScrubArgs) -> Outcome {
         .map(|finding| {
             let cells = vec![
                 finding.layer.map(|layer| layer.short()).unwrap_or_default(),
-                format!("/{}", one_line(&finding.path.to_string_lossy())),
-                one_line(&finding.what),
+                format!("/{}", foreign(&finding.path.to_string_lossy())),
+                foreign(&finding.what),
                 finding.images.join(","),
             ];
             Row { cells, labels: None }
@@ -76,11 +76,6 @@ fn repair(engine: &Engine, image: &DamagedImage) {
         }
     }
     note(&format!("{}: load or pull it again, then its damaged layers are stored anew", image.name));
-}
-
-/// What an image calls a file may hold anything.
-fn one_line(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
 
 const LAYERS: Listing = Listing {
