@@ -96,9 +96,9 @@ pub(super) fn check_record(directory: &Path, diff_id: Digest, tell: &mut dyn FnM
                 hash.update(&buffer[..count]);
                 size = size.saturating_add(count as u64);
             },
-            Step::File(path) => {
-                let file = files.open_file(&path);
-                let now = Reading { path, file: None, crc: Crc::new() };
+            Step::File => {
+                let file = files.open_file(steps.file());
+                let now = Reading { path: steps.file().to_vec(), file: None, crc: Crc::new() };
                 reading = Some(match file {
                     Ok(file) => Reading { file: Some(file), ..now },
                     Err(error) if error.is_damage() => {

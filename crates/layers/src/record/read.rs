@@ -125,7 +125,7 @@ impl Assembly {
             }
             match self.steps.next()? {
                 Step::Literal(_) => self.state = State::Literal,
-                Step::File(path) => self.file = Some(self.files.open_file(&path)?),
+                Step::File => self.file = Some(self.files.open_file(self.steps.file())?),
                 Step::Range { offset, length } => self.state = State::Range { offset, left: length },
                 Step::Sum(_) => {}
                 Step::End => self.state = State::Ended,
@@ -148,7 +148,8 @@ pub(super) struct Files {
     path: PathBuf,
     root: OwnedFd,
     parent: Option<(Vec<u8>, OwnedFd)>,
-    current: PathBuf,
+    /// What was opened last.
+    current: Vec<u8>,
 }
 
 impl Files {
@@ -159,13 +160,13 @@ impl Files {
 
     pub(super) fn below(path: &Path) -> Result<Self> {
         let root = orlop_sys::path::open_directory(path)?;
-        Ok(Self { path: path.to_owned(), root, parent: None, current: PathBuf::new() })
+        Ok(Self { path: path.to_owned(), root, parent: None, current: Vec::new() })
     }
 
     /// A regular file. No link is followed, and nothing that would block is opened.
     pub(super) fn open_file(&mut self, path: &[u8]) -> Result<File> {
-        let inside = Path::new(OsStr::from_bytes(path));
-        self.current = self.path.join(inside);
+        self.current.clear();
+        self.current.extend_from_slice(path);
         let (above, name) = match path.iter().rposition(|&byte| byte == b'/') {
             Some(slash) => (&path[..slash], &path[slash + 1..]),
             None => (&path[..0], path),
@@ -184,20 +185,19 @@ impl Files {
             let Some((_, parent)) = &self.parent else { return Err(self.wrong("has no directory")) };
             rustix::fs::openat(parent, name, flags, Mode::empty())
         };
-        let fd = fd.map_err(|error| Error::io("open", &self.current, error))?;
-        let stat = rustix::fs::fstat(&fd).map_err(|error| Error::io("stat", &self.current, error))?;
+        let fd = fd.map_err(|error| Error::io("open", self.current(), error))?;
+        let stat = rustix::fs::fstat(&fd).map_err(|error| Error::io("stat", self.current(), error))?;
         if !FileType::from_raw_mode(stat.st_mode).is_file() {
             return Err(self.wrong("is no regular file any more"));
         }
         Ok(File::from(fd))
     }
 
-    /// What was opened last.
-    fn current(&self) -> &Path {
-        &self.current
+    fn current(&self) -> PathBuf {
+        self.path.join(OsStr::from_bytes(&self.current))
     }
 
     fn wrong(&self, reason: &'static str) -> Error {
-        Error::Changed { path: self.current.clone(), reason }
+        Error::Changed { path: self.current(), reason }
     }
 }

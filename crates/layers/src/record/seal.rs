@@ -102,8 +102,8 @@ fn rewrite(directory: &Path, moves: &Moves) -> Result<()> {
                 }
                 recorder.literal(&buffer[..count])?;
             },
-            Step::File(path) => {
-                file = Some(match moves.place_of(&path, number) {
+            Step::File => {
+                file = Some(match moves.place_of(steps.file(), number) {
                     Place::Layer(path) => {
                         recorder.begin_file(&path)?;
                         (files.open_file(&path)?, false)

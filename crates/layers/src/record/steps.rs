@@ -27,7 +27,8 @@ const PATH: u64 = 8192;
 pub(super) enum Step {
     /// That many bytes follow, to be read by [`Steps::literal`].
     Literal(u64),
-    File(Vec<u8>),
+    /// Ranges are of [`Steps::file`] now.
+    File,
     Range {
         offset: u64,
         length: u64,
@@ -176,13 +177,14 @@ pub(super) struct Steps<R> {
     /// Most reads are of a few bytes, for which a decoder takes as long as for many.
     reader: BufReader<R>,
     path: PathBuf,
+    file: Vec<u8>,
     /// Of the literal that was announced, what has not been read.
     literal: u64,
 }
 
 impl<R: Read> Steps<R> {
     pub(super) fn new(reader: R, path: &Path) -> Self {
-        Self { reader: BufReader::with_capacity(LITERAL, reader), path: path.to_owned(), literal: 0 }
+        Self { reader: BufReader::with_capacity(LITERAL, reader), path: path.to_owned(), file: Vec::new(), literal: 0 }
     }
 
     /// The next step. What is left of a literal is stepped over.
@@ -209,14 +211,19 @@ impl<R: Read> Steps<R> {
                 if length == 0 || length > PATH {
                     return Err(self.damaged("it names a file by no path"));
                 }
-                let mut path = vec![0; length as usize];
-                self.exact(&mut path)?;
-                Step::File(path)
+                self.file.resize(length as usize, 0);
+                self.reader.read_exact(&mut self.file).map_err(|error| head::failed(&self.path, error))?;
+                Step::File
             }
             3 => Step::Range { offset: self.number()?, length: self.number()? },
             4 => Step::Sum(self.number()?.try_into().map_err(|_| self.damaged("a sum is too large"))?),
             other => return Err(self.damaged(&format!("it has a step of the unknown kind {other}"))),
         })
+    }
+
+    /// The path that the last [`Step::File`] gave.
+    pub(super) fn file(&self) -> &[u8] {
+        &self.file
     }
 
     /// Bytes of the literal; 0 at its end.
