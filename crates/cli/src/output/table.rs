@@ -41,9 +41,6 @@ pub fn align(text: &str) -> String {
     out
 }
 
-/// What is between columns of a narrow terminal: the first that lets all of them fit.
-const GAPS: [usize; 2] = [2, 1];
-
 /// No column is cut below this, nor below its header.
 const NARROWEST: usize = 8;
 
@@ -63,12 +60,14 @@ pub fn fit(text: &str, width: usize, may_cut: &[&str]) -> String {
     }
     let needed = |column: usize| lines.iter().filter_map(|cells| cells.get(column)).map(|cell| cell.width()).max();
     let natural: Vec<usize> = (0..headers.len()).map(|column| needed(column).unwrap_or(0)).collect();
-    let narrowed = GAPS.map(|gap| {
+    // The last (STATUS, which tells who is unhealthy) stays whole as long as that can be.
+    let but_last = &may_cut[..may_cut.len().saturating_sub(1)];
+    let tries = [(2, but_last), (1, but_last), (1, may_cut)].map(|(gap, may_cut)| {
         let room = width.saturating_sub(gap * headers.len().saturating_sub(1));
-        (gap, narrow(&headers, &natural, room, may_cut), room)
+        let widths = narrow(&headers, &natural, room, may_cut);
+        (gap, widths.iter().sum::<usize>() <= room, widths)
     });
-    let fitting = narrowed.iter().find(|(_, widths, room)| widths.iter().sum::<usize>() <= *room);
-    let (gap, widths, _) = fitting.unwrap_or(&narrowed[0]);
+    let (gap, _, widths) = tries.iter().find(|(_, fits, _)| *fits).unwrap_or(&tries[2]);
     let mut out = String::with_capacity(text.len() * 2);
     for cells in &lines {
         let mut line = String::new();
@@ -107,12 +106,12 @@ mod tests {
             0123456789ab  \"docker-entrypoint.s\u{2026}\"         Up 2 minutes (healthy)  shop-db-1\n";
         let narrow = "CONTAINER ID  COMMAND     PORTS  STATUS                  NAMES\n\
             0123456789ab  \"docker-e\u{2026}         Up 2 minutes (healthy)  shop-db-1\n";
-        let by_one = "CONTAINER ID COMMAND  PORTS STATUS   NAMES\n\
+        let by_one = "CONTAINER ID COMMAND  PORTS STATUS                 NAMES\n\
+            0123456789ab \"docker\u{2026}       Up 2 minutes (healthy) shop-db-1\n";
+        let least = "CONTAINER ID COMMAND  PORTS STATUS   NAMES\n\
             0123456789ab \"docker\u{2026}       Up 2 mi\u{2026} shop-db-1\n";
-        let wrapped = "CONTAINER ID  COMMAND   PORTS  STATUS    NAMES\n\
-            0123456789ab  \"docker\u{2026}         Up 2 mi\u{2026}  shop-db-1\n";
         let expected =
-            [(200, align(text)), (80, together.into()), (66, narrow.into()), (46, by_one.into()), (20, wrapped.into())];
+            [(200, align(text)), (80, together.into()), (66, narrow.into()), (60, by_one.into()), (20, least.into())];
         for (width, expected) in expected {
             let found = fit(text, width, &["COMMAND", "PORTS", "STATUS"]);
             assert_eq!(found, expected, "{width}:\n{found}");
