@@ -4,16 +4,20 @@ use super::hidden::Hidden;
 use super::place::{Located, Place, open_directory};
 use super::tree::{NewFile, failed, names, own, own_at, refuse_directory, replace, times};
 use crate::{Error, Result};
+use orlop_sys::copy::xattrs;
 use orlop_sys::path::open_in_root;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use tar::{Archive, Builder, EntryType, Header};
+
+/// How pax names extended attributes (star, and GNU tar's `--xattrs`).
+const XATTR: &str = "SCHILY.xattr.";
 
 /// Writes `source` with all that is in it, under its own name.
 pub(super) fn write(source: &Located, out: impl Write) -> Result<()> {
@@ -37,7 +41,17 @@ fn append<W: Write>(builder: &mut Builder<W>, parent: BorrowedFd<'_>, name: &OsS
     header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or(0));
     header.set_size(0);
     let written = |source: io::Error| Error::Io { action: "write to the archive", path: path.to_owned(), source };
-    match FileType::from_raw_mode(stat.st_mode) {
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    if matches!(kind, FileType::Directory | FileType::RegularFile) {
+        // The name in a record ends with the first `=`.
+        let found = xattrs(parent, name)?;
+        let named = found.iter().filter_map(|(key, value)| Some((key.to_str().ok()?, value)));
+        let records: Vec<_> = named.filter(|(key, _)| !key.contains('=')).collect();
+        let keys: Vec<String> = records.iter().map(|(key, _)| format!("{XATTR}{key}")).collect();
+        let records = keys.iter().zip(&records).map(|(key, (_, value))| (key.as_str(), value.as_slice()));
+        builder.append_pax_extensions(records).map_err(written)?;
+    }
+    match kind {
         FileType::Directory => {
             header.set_entry_type(EntryType::Directory);
             builder.append_data(&mut header, path.join(""), io::empty()).map_err(written)?;
@@ -91,6 +105,7 @@ pub(super) fn extract(root: &OwnedFd, place: &Place<'_>, archive: impl Read, hid
         let owner = (id(header.uid().map_err(read)?), id(header.gid().map_err(read)?));
         let mode = header.mode().map_err(read)? & 0o7777;
         let time = times(i64::try_from(header.mtime().map_err(read)?).unwrap_or(0), 0);
+        let attributes = attributes(&mut entry).map_err(read)?;
         let Some(name) = path.file_name().map(OsStr::to_owned) else { continue };
         let directory = directory_for(root, place.path(), path.parent().unwrap_or(Path::new("")))?;
         let parent = directory.as_fd();
@@ -102,6 +117,7 @@ pub(super) fn extract(root: &OwnedFd, place: &Place<'_>, archive: impl Read, hid
                 }
                 let made = open_directory(parent, &name).map_err(failed("open", &name))?;
                 own(made.as_fd(), owner, mode, &name)?;
+                set(made.as_fd(), &attributes, &name)?;
                 directories.push((path, time));
                 continue;
             }
@@ -111,6 +127,7 @@ pub(super) fn extract(root: &OwnedFd, place: &Place<'_>, archive: impl Read, hid
                 let mut file = File::from(new.file.try_clone().map_err(Error::io("open", &name))?);
                 bytes += io::copy(&mut entry, &mut file).map_err(Error::io("write", &name))?;
                 own(new.file.as_fd(), owner, mode, &name)?;
+                set(new.file.as_fd(), &attributes, &name)?;
                 rustix::fs::futimens(&new.file, &time).map_err(failed("set the time of", &name))?;
                 new.appear(parent, &name, hidden)?;
                 continue;
@@ -162,6 +179,33 @@ pub(super) fn extract(root: &OwnedFd, place: &Place<'_>, archive: impl Read, hid
         rustix::fs::futimens(&directory, &time).map_err(failed("set the time of", path.as_os_str()))?;
     }
     Ok(bytes)
+}
+
+type Attributes = Vec<(CString, Vec<u8>)>;
+
+/// An entry's extended attributes, but for overlay's, which would change what it is.
+fn attributes(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Attributes> {
+    let mut found = Vec::new();
+    for record in entry.pax_extensions()?.into_iter().flatten() {
+        let record = record?;
+        let Some(name) = record.key_bytes().strip_prefix(XATTR.as_bytes()) else { continue };
+        if !name.starts_with(b"trusted.overlay.") && !name.starts_with(b"user.overlay.") {
+            found.push((CString::new(name)?, record.value_bytes().to_vec()));
+        }
+    }
+    Ok(found)
+}
+
+/// After the owner, whose change takes capabilities away.
+fn set(file: BorrowedFd<'_>, attributes: &Attributes, name: &OsStr) -> Result<()> {
+    for (key, value) in attributes {
+        match rustix::fs::fsetxattr(file, key.as_c_str(), value, rustix::fs::XattrFlags::empty()) {
+            // A file system without them, as elsewhere.
+            Ok(()) | Err(Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(failed("set the attributes of", name)(error)),
+        }
+    }
+    Ok(())
 }
 
 fn id(number: u64) -> u32 {

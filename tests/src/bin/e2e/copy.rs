@@ -3,7 +3,7 @@
 use orlop_tests::Outcome;
 use orlop_tests::world::World;
 
-use crate::{Case, contains, same};
+use crate::{Case, contains, missing_tools, same};
 
 pub fn cases() -> Vec<Case> {
     let case = |name, run| Case { name, missing: None, run };
@@ -95,6 +95,10 @@ fn archives(world: &mut World) -> Outcome {
         world.sh(&format!("tar c src | docker cp - {name}:/nothing"))?.fails(1)?;
         world.sh(&format!("tar c src | head -c 700 | docker cp - {name}:/tmp"))?.fails(1)?;
     }
+    match missing_tools(&["setfattr", "getfattr"]) {
+        None => attributes(world)?,
+        Some(reason) => orlop_tests::say(&format!("skipped: extended attributes in copy::archives: {reason}")),
+    }
     world.sh("tar cP --transform 's|^src|../../up|' src | docker cp - on:/tmp")?.fails(1)?;
     world
         .sh("mkdir evil && ln -s / evil/root && tar c evil/root > evil.tar && rm evil/root && mkdir evil/root")?
@@ -104,6 +108,20 @@ fn archives(world: &mut World) -> Outcome {
     world
         .sh("docker cp - on:/tmp < evil.tar && docker exec on cat /evil-was-here && test ! -e /evil-was-here")?
         .ok()?;
+    Ok(())
+}
+
+/// Extended attributes, both ways.
+fn attributes(world: &World) -> Outcome {
+    world
+        .sh("cp -r src noted && setfattr -n user.note -v kept noted/file && setfattr -n user.note -v dir noted")?
+        .ok()?;
+    for name in ["on", "off"] {
+        world.sh(&format!("tar c --xattrs noted | docker cp - {name}:/tmp && mkdir -p {name}"))?.ok()?;
+        world.sh(&format!("docker cp {name}:/tmp/noted - | tar x --xattrs -C {name}"))?.ok()?;
+        let seen = world.sh(&format!("getfattr --only-values -n user.note {name}/noted/file {name}/noted"))?;
+        same("attributes", &seen.ok()?, "keptdir")?;
+    }
     Ok(())
 }
 
