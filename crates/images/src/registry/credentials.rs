@@ -80,7 +80,9 @@ impl ClientConfig {
 
     /// The helper that keeps what is for `server`.
     fn helper(config: &Map<String, Value>, registry: &str) -> Option<String> {
-        let own = config.get("credHelpers").and_then(|helpers| helpers.get(registry)).and_then(Value::as_str);
+        // Docker asks by its own key; Docker Hub's host is what people write.
+        let of = |key: &str| config.get("credHelpers")?.get(key)?.as_str();
+        let own = of(server_of(registry)).or_else(|| of(registry));
         let all = config.get("credsStore").and_then(Value::as_str);
         own.or(all).filter(|name| !name.is_empty() && !name.contains('/')).map(str::to_owned)
     }
@@ -157,8 +159,9 @@ impl ClientConfig {
         // What the file is a link to is replaced, not the link.
         let path = std::fs::canonicalize(self.path()).unwrap_or_else(|_| self.path());
         if !self.directory.exists() {
-            std::fs::create_dir_all(&self.directory)
-                .map_err(|error| format!("{}: {error}", self.directory.display()))?;
+            if let Some(parent) = self.directory.parent() {
+                std::fs::create_dir_all(parent).map_err(|error| format!("{}: {error}", parent.display()))?;
+            }
             orlop_sys::durable::make_directory(&self.directory, 0o700).map_err(|error| error.to_string())?;
         }
         let mut text = Vec::new();
@@ -278,12 +281,30 @@ mod tests {
     }
 
     #[test]
+    fn helpers_are_found_by_dockers_keys() {
+        let config = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap();
+        let hub = r#"{"credsStore": "all", "credHelpers": {"https://index.docker.io/v1/": "hub", "docker.io": "name", "x:5000": "own"}}"#;
+        let name = r#"{"credHelpers": {"docker.io": "name", "evil.example": "../x"}}"#;
+        for (text, registry, expected) in [
+            (hub, "docker.io", Some("hub")),
+            (hub, "x:5000", Some("own")),
+            (hub, "y:5000", Some("all")),
+            (name, "docker.io", Some("name")),
+            (name, "evil.example", None),
+            ("{}", "docker.io", None),
+        ] {
+            assert_eq!(ClientConfig::helper(&config(text), registry).as_deref(), expected, "{registry} in {text}");
+        }
+    }
+
+    #[test]
     fn what_else_stands_in_the_file_stays() {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let config = ClientConfig::at(&directory.path().join("new"));
         config.store("docker.io", &password("me", "secret")).unwrap();
         assert_eq!(config.path().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(config.directory.metadata().unwrap().permissions().mode() & 0o777, 0o700);
         let mut text: Value = serde_json::from_slice(&std::fs::read(config.path()).unwrap()).unwrap();
         text["currentContext"] = json!("other");
         std::fs::write(config.path(), text.to_string()).unwrap();
