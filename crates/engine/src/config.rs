@@ -149,9 +149,12 @@ impl Config {
     }
 
     fn check_registries(&self) -> std::result::Result<(), String> {
-        let Images { max_concurrent_downloads, download_timeout, .. } = self.images;
+        let Images { max_concurrent_downloads, max_download_attempts, download_timeout, .. } = self.images;
         if max_concurrent_downloads == 0 || max_concurrent_downloads > 64 || download_timeout == 0 {
             return Err("images: max-concurrent-downloads must be 1 to 64 and download-timeout at least 1".to_owned());
+        }
+        if max_download_attempts > 100 {
+            return Err("images: max-download-attempts must be 0 to 100".to_owned());
         }
         for (host, registry) in &self.registry {
             if host.is_empty() || host.contains('/') {
@@ -216,6 +219,7 @@ mod tests {
             ),
             ("[registry.\"https://docker.io\"]\n", "without a path"),
             ("[images]\nmax-concurrent-downloads = 0\n", "1 to 64"),
+            ("[images]\nmax-download-attempts = 101\n", "0 to 100"),
         ] {
             std::fs::write(&path, text).unwrap();
             let error = Config::read(&path, true).unwrap_err().to_string();

@@ -83,7 +83,7 @@ pub enum Error {
     #[error("bad image archive: {0}")]
     Archive(String),
     /// A blob is not as long as its descriptor says.
-    #[error("{name} has {size} bytes, but its descriptor says {expected}")]
+    #[error("{} has {size} bytes, but its descriptor says {expected}", one_line(.name))]
     WrongSize {
         /// Which.
         name: String,
@@ -121,13 +121,13 @@ pub enum Error {
         media_type: String,
     },
     /// A layer that isn't in any archive.
-    #[error("foreign layer ({media_type}): its content lies elsewhere, which is not supported")]
+    #[error("foreign layer ({media_type:?}): its content lies elsewhere, which is not supported")]
     ForeignLayer {
         /// What stands there.
         media_type: String,
     },
     /// A multi-platform image without one for this machine.
-    #[error("no image for {wanted} in the archive, which has {found}", found = .found.join(", "))]
+    #[error("no image for {wanted} in the archive, which has {found}", found = one_line(&.found.join(", ")))]
     Platform {
         /// This machine.
         wanted: String,
@@ -158,6 +158,14 @@ pub enum Error {
         /// Who was asked, and what each said.
         reason: String,
     },
+    /// What the last place brought that was asked, and what those before it had.
+    #[error("{error} (tried {others})")]
+    Tried {
+        /// Of the last one.
+        error: Box<Error>,
+        /// Of the others.
+        others: String,
+    },
     /// A layer didn't come whole; what came of it stays for the next pull.
     #[error("layer {digest} can't be fetched: {reason}; pull again to go on where it broke off")]
     Layers {
@@ -167,7 +175,7 @@ pub enum Error {
         reason: String,
     },
     /// A pull of more than there is room for.
-    #[error("the image's layers have {needed} bytes, and the disk has {free} free")]
+    #[error("the image's layers that are not here have {needed} bytes, and the disk has {free} free")]
     TooLarge {
         /// Bytes of its layers.
         needed: u64,
@@ -182,7 +190,8 @@ pub enum Error {
     },
     /// An image of another platform than the one asked for; Docker's words.
     #[error(
-        "image with reference {name} was found but does not match the specified platform: wanted {wanted}, actual: {actual}"
+        "image with reference {name} was found but does not match the specified platform: wanted {wanted}, actual: {actual}",
+        actual = one_line(.actual)
     )]
     OtherPlatform {
         /// The image.
@@ -215,7 +224,7 @@ pub enum Error {
     #[error("{0}")]
     FromHost(String),
     /// A layer can't be unpacked.
-    #[error("layer {name}: {source}")]
+    #[error("layer {}: {source}", one_line(.name))]
     Layer {
         /// As the archive calls it.
         name: String,
@@ -364,6 +373,11 @@ pub enum Error {
     Sys(#[from] orlop_sys::Error),
 }
 
+/// What an image says of itself, without what a terminal takes for a command.
+fn one_line(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+}
+
 impl Error {
     /// Whether the reader of what was written went away.
     pub fn is_broken_pipe(&self) -> bool {
@@ -372,7 +386,18 @@ impl Error {
 
     /// Whether the image is there, but for another platform than the one asked for.
     pub fn is_other_platform(&self) -> bool {
-        matches!(self, Self::OtherPlatform { .. })
+        match self {
+            Self::Tried { error, .. } => error.is_other_platform(),
+            other => matches!(other, Self::OtherPlatform { .. }),
+        }
+    }
+
+    /// The same, with what others had to say before; as it is when there were none.
+    pub(crate) fn after(self, others: &[String]) -> Self {
+        match others {
+            [] => self,
+            others => Self::Tried { error: Box::new(self), others: others.join("; ") },
+        }
     }
 
     /// What a failure to make the archive of a stored layer again means.
@@ -398,6 +423,7 @@ impl Kind for Error {
             Self::PullDenied { .. } | Self::ManifestUnknown { .. } | Self::NoMatchingManifest { .. } => {
                 ErrorKind::NotFound
             }
+            Self::Tried { error, .. } => error.kind(),
             Self::Pull { .. } | Self::Layers { .. } => ErrorKind::Internal,
             Self::Registry(crate::registry::Failure::Denied(_)) => ErrorKind::Denied,
             Self::Registry(_) => ErrorKind::Internal,

@@ -190,6 +190,16 @@ fn chains_below(diff_ids: &[Digest]) -> Vec<Digest> {
     diff_ids.iter().map(chain).collect()
 }
 
+/// What can't fit isn't begun: a size that a registry made up must not fill the disk.
+fn check_space(store: Store<'_>, missing: impl Iterator<Item = u64>) -> Result<(), Error> {
+    let needed = missing.fold(0_u64, u64::saturating_add);
+    if needed <= 1 << 30 {
+        return Ok(());
+    }
+    let (free, _) = durable::free_space(store.state.root())?;
+    if needed > free { Err(Error::TooLarge { needed, free }) } else { Ok(()) }
+}
+
 fn load_locked(
     store: Store<'_>,
     images: &[Named],
@@ -212,6 +222,7 @@ fn load_locked(
             }
         }
     }
+    check_space(store, tasks.values().map(|task| task.layer.blob.to_fetch()))?;
     let existed = tasks.is_empty();
     if !existed {
         spread_layers(store.driver.home());

@@ -7,8 +7,7 @@ use crate::load::{Progress, load_all};
 use crate::registry::{CredentialsOf, Found, Registry, Session, Settings, Wanted, find, tags};
 use crate::{Error, Loaded, Store};
 use orlop_model::{Digest, ErrorKind, ImageRef, Kind, Platform};
-use orlop_sys::durable;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What is to be pulled.
@@ -94,14 +93,22 @@ pub fn pull(
     };
     let mut pulled = Vec::with_capacity(names.len());
     for name in &names {
-        let mut reuse = true;
+        let mut wanted = Wanted { name, platform: request.platform.as_ref(), reuse: true, without: BTreeMap::new() };
         let done = loop {
-            let wanted = Wanted { name, platform: request.platform.as_ref(), reuse };
-            match pull_one(store, settings, credentials, &wanted, events) {
-                // What an earlier pull left may have been damaged since; without it the registry alone is to blame.
-                Err(Attempt { error, replayed: true }) if reuse && is_content(&error) => reuse = false,
-                Err(Attempt { error, .. }) => return Err(error),
+            let Attempt { error, replayed, senders } = match pull_one(store, settings, credentials, &wanted, events) {
                 Ok(done) => break done,
+                Err(attempt) => attempt,
+            };
+            if is_content(&error) && replayed && wanted.reuse {
+                // What an earlier pull left may have been damaged since.
+                wanted.reuse = false;
+            } else if is_content(&error) && !senders.is_empty() {
+                // Which of the mirrors is to blame can't be told; the next ones or the registry itself are not.
+                wanted.without.extend(senders.into_iter().map(|place| (place, error.to_string())));
+            } else {
+                let told: Vec<String> =
+                    wanted.without.iter().map(|(place, reason)| format!("{place}: {reason}")).collect();
+                return Err(error.after(&told));
             }
         };
         events(PullEvent::Done(done.clone()));
@@ -110,22 +117,28 @@ pub fn pull(
     Ok(pulled)
 }
 
-/// How an attempt failed, and whether it had used what an earlier one left.
+/// How an attempt failed.
 struct Attempt {
-    error: Error,
+    error: Box<Error>,
+    /// It had used what an earlier one left.
     replayed: bool,
+    /// Mirrors that sent some of the layers.
+    senders: BTreeSet<String>,
 }
 
 impl From<Error> for Attempt {
     fn from(error: Error) -> Self {
-        Self { error, replayed: false }
+        Self { error: Box::new(error), replayed: false, senders: BTreeSet::new() }
     }
 }
 
 /// Whether an error is about what the blobs hold.
 fn is_content(error: &Error) -> bool {
-    matches!(error, Error::WrongDigest { .. } | Error::WrongSize { .. } | Error::Layer { .. })
-        && error.kind() == ErrorKind::Invalid
+    match error {
+        Error::Tried { error, .. } => is_content(error),
+        Error::WrongDigest { .. } | Error::WrongSize { .. } | Error::Layer { .. } => error.kind() == ErrorKind::Invalid,
+        _ => false,
+    }
 }
 
 fn pull_one(
@@ -137,7 +150,8 @@ fn pull_one(
 ) -> Result<Pulled, Attempt> {
     let name = wanted.name;
     let registry = Arc::new(Registry::new(settings.clone()));
-    let sessions: Vec<Arc<Session>> = registry.sessions(name, credentials);
+    let mut sessions: Vec<Arc<Session>> = registry.sessions(name, credentials);
+    sessions.retain(|session| !wanted.without.contains_key(session.place()));
     let Found { digest, mut image, layers } = find(&registry, &sessions, wanted, store)?;
     events(PullEvent::Begin(name.clone()));
     let pinned = ImageRef { tag: None, digest: Some(digest), ..name.clone() };
@@ -146,8 +160,6 @@ fn pull_one(
     }
     let before = current(store, if name.digest.is_none() { name } else { &pinned })?;
     image.pinned.push(pinned);
-    let needed = layers.iter().map(|layer| (layer.digest(), crate::archive::LayerBlob::size(&**layer)));
-    check_space(store, needed.collect())?;
     let by_diff_id: HashMap<Digest, Digest> =
         image.layers.iter().filter_map(|layer| Some((layer.diff_id, layer.digest?))).collect();
     let made = Mutex::new(Vec::new());
@@ -171,7 +183,11 @@ fn pull_one(
             if !matches!(error, Error::Layers { .. }) {
                 layers.iter().for_each(|layer| layer.discard());
             }
-            return Err(Attempt { error, replayed });
+            // The last one is the registry itself, which nobody can take the place of.
+            let mirrors: BTreeSet<&str> = sessions.iter().rev().skip(1).map(|session| session.place()).collect();
+            let senders = layers.iter().flat_map(|layer| layer.senders());
+            let senders = senders.filter(|place| mirrors.contains(place.as_str())).collect();
+            return Err(Attempt { error: Box::new(error), replayed, senders });
         }
     };
     for digest in made.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -185,16 +201,6 @@ fn pull_one(
 fn current(store: Store<'_>, name: &ImageRef) -> Result<Option<Digest>, Error> {
     let tag = store.state.read(|tx| tx.tags().get(&name.to_string()))?;
     Ok(tag.map(|tag| tag.image))
-}
-
-/// What can't fit isn't begun: a size that a registry made up must not fill the disk.
-fn check_space(store: Store<'_>, sizes: HashMap<Digest, u64>) -> Result<(), Error> {
-    let needed = sizes.values().fold(0_u64, |sum, size| sum.saturating_add(*size));
-    let (free, _) = durable::free_space(store.state.root())?;
-    match needed > free && needed > 1 << 30 {
-        true => Err(Error::TooLarge { needed, free }),
-        false => Ok(()),
-    }
 }
 
 fn tell(progress: Progress, blobs: &HashMap<Digest, Digest>, events: &(dyn Fn(PullEvent) + Sync)) {

@@ -38,6 +38,11 @@ pub trait LayerBlob: std::fmt::Debug + Send + Sync {
         Ok(())
     }
 
+    /// Bytes of it that are not on this machine yet.
+    fn to_fetch(&self) -> u64 {
+        0
+    }
+
     /// Another layer has failed: wakes a reader that waits.
     fn cancel(&self) {}
 }

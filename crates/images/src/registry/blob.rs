@@ -8,6 +8,7 @@ use crate::load::Progress;
 use crate::{Error, Store};
 use orlop_model::Digest;
 use orlop_sys::lock::FileLock;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -38,6 +39,8 @@ pub(crate) struct RemoteLayer {
     lock: Mutex<Option<FileLock>>,
     /// Some of what was read had been there before.
     replayed: AtomicBool,
+    /// Who sent some of it, by [`Session::place`].
+    senders: Mutex<BTreeSet<String>>,
 }
 
 impl RemoteLayer {
@@ -58,6 +61,7 @@ impl RemoteLayer {
             reuse,
             lock: Mutex::default(),
             replayed: AtomicBool::new(false),
+            senders: Mutex::default(),
         })
     }
 
@@ -68,6 +72,11 @@ impl RemoteLayer {
     /// Whether some of what was read came from an earlier pull; it may have been damaged meanwhile.
     pub(crate) fn was_replayed(&self) -> bool {
         self.replayed.load(Ordering::Relaxed)
+    }
+
+    /// Who sent some of what was read: each may be to blame for it.
+    pub(crate) fn senders(&self) -> BTreeSet<String> {
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Removes what has come so far. What was kept stays: another image may have it, and this one may only claim to.
@@ -133,6 +142,7 @@ impl LayerBlob for RemoteLayer {
             failed: 0,
             since_failure: 0,
             given_up: Vec::new(),
+            unfit: None,
         }))
     }
 
@@ -158,6 +168,13 @@ impl LayerBlob for RemoteLayer {
         }
     }
 
+    fn to_fetch(&self) -> u64 {
+        let kept = self.kept.as_ref().filter(|_| self.reuse);
+        let there = kept.into_iter().chain([&self.path]).filter_map(|path| path.symlink_metadata().ok());
+        let there = there.map(|metadata| metadata.len()).filter(|length| *length <= self.size).max();
+        self.size - there.unwrap_or(0)
+    }
+
     fn cancel(&self) {
         self.registry.shut_down();
     }
@@ -180,6 +197,8 @@ struct Stream<'a> {
     since_failure: u64,
     /// Why each of the sessions before this one didn't bring it.
     given_up: Vec<String>,
+    /// Of those, what the first said that had something else.
+    unfit: Option<Error>,
 }
 
 impl Read for Stream<'_> {
@@ -204,7 +223,13 @@ impl Read for Stream<'_> {
                     return Ok(read);
                 }
                 Err(Broken::For(failure)) => self.recover(failure)?,
-                Err(Broken::Good(error)) => return Err(io::Error::other(error)),
+                Err(Broken::Good(error)) if self.is_last() => {
+                    return Err(io::Error::other(error.after(&self.given_up)));
+                }
+                Err(Broken::Good(error)) => {
+                    self.go_on(format!("{}: {error}", self.session().place()));
+                    self.unfit.get_or_insert(error);
+                }
             }
         }
     }
@@ -234,6 +259,18 @@ impl Stream<'_> {
         &self.layer.sessions[self.session]
     }
 
+    fn is_last(&self) -> bool {
+        self.session + 1 == self.layer.sessions.len()
+    }
+
+    /// To the next registry.
+    fn go_on(&mut self, reason: String) {
+        self.given_up.push(reason);
+        self.body = None;
+        self.session += 1;
+        self.failed = 0;
+    }
+
     /// Some of the next bytes, at least one.
     fn fetch(&mut self, buffer: &mut [u8]) -> Result<usize, Broken> {
         let host = self.session().place().to_owned();
@@ -241,6 +278,7 @@ impl Stream<'_> {
             Some(body) => body,
             None => {
                 let body = self.connect()?;
+                self.layer.senders.lock().unwrap_or_else(PoisonError::into_inner).insert(host.clone());
                 self.body.insert(body)
             }
         };
@@ -305,11 +343,13 @@ impl Stream<'_> {
         self.failed += 1;
         let pause = pause(&failure, back_off(self.failed)).filter(|_| self.failed <= self.session().attempts());
         let Some(pause) = pause else {
-            self.given_up.push(failure.to_string());
-            if self.session + 1 < self.layer.sessions.len() {
-                self.session += 1;
-                self.failed = 0;
+            if !self.is_last() {
+                self.go_on(failure.to_string());
                 return Ok(());
+            }
+            self.given_up.push(failure.to_string());
+            if let Some(unfit) = self.unfit.take() {
+                return Err(io::Error::other(unfit.after(&self.given_up)));
             }
             let reason = self.given_up.join("; ");
             return Err(io::Error::other(Error::Layers { digest: self.layer.digest, reason }));

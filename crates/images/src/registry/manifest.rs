@@ -8,7 +8,7 @@ use crate::{Error, Store};
 use orlop_model::image::ImageConfig;
 use orlop_model::{Digest, ImageRef, Platform};
 use serde::Deserialize;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// Indexes within indexes.
@@ -30,6 +30,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) platform: Option<&'a Platform>,
     /// Whether blobs that an earlier pull kept are used.
     pub(crate) reuse: bool,
+    /// Mirrors that have brought something else, by [`Session::place`], and what.
+    pub(crate) without: BTreeMap<String, String>,
 }
 
 /// What was found.
@@ -55,19 +57,29 @@ pub(crate) fn find(
             std::iter::once(session).chain(sessions.iter().enumerate().filter(|(at, _)| *at != index).map(|(_, s)| s));
         match find_at(registry, session, order.cloned().collect(), wanted, store) {
             Ok(found) => return Ok(found),
-            Err(Stop::Asked(failure)) => failures.push((session.place().to_owned(), failure)),
-            Err(Stop::Bad(error)) => return Err(error),
+            Err(stop) => failures.push((session.place().to_owned(), stop)),
         }
     }
-    Err(in_the_users_words(wanted.name, &failures))
+    Err(in_the_users_words(wanted.name, failures))
 }
 
-/// Why an endpoint didn't bring it.
+/// Why an endpoint didn't bring it; another one may.
 enum Stop {
-    /// Another one may.
+    /// It didn't answer, or said no.
     Asked(Failure),
     /// What it brought can't be used.
     Bad(Error),
+}
+
+/// For a list of all that were asked.
+fn tried((place, stop): &(String, Stop)) -> String {
+    match stop {
+        Stop::Asked(failure @ (Failure::Connection { .. } | Failure::Status { .. } | Failure::Protocol { .. })) => {
+            failure.to_string()
+        }
+        Stop::Asked(other) => format!("{place}: {other}"),
+        Stop::Bad(error) => format!("{place}: {error}"),
+    }
 }
 
 impl From<Failure> for Stop {
@@ -83,20 +95,26 @@ impl From<Error> for Stop {
 }
 
 /// One error of all that were asked, in Docker's words where it has some.
-fn in_the_users_words(name: &ImageRef, failures: &[(String, Failure)]) -> Error {
-    let tried = |failure: &(String, Failure)| match &failure.1 {
-        failure @ (Failure::Connection { .. } | Failure::Status { .. } | Failure::Protocol { .. }) => {
-            failure.to_string()
-        }
-        other => format!("{}: {other}", failure.0),
-    };
+fn in_the_users_words(name: &ImageRef, mut failures: Vec<(String, Stop)>) -> Error {
     let all: Vec<String> = failures.iter().map(tried).collect();
-    let last = failures.last().map(|(_, failure)| failure);
-    let others = match failures {
+    // What the registry itself says counts before what a mirror says.
+    if let Some((_, Stop::Bad(_))) = failures.last()
+        && let Some((_, Stop::Bad(error))) = failures.pop()
+    {
+        return error.after(&all[..all.len() - 1]);
+    }
+    let failures: Vec<&Failure> = failures
+        .iter()
+        .filter_map(|(_, stop)| match stop {
+            Stop::Asked(failure) => Some(failure),
+            Stop::Bad(_) => None,
+        })
+        .collect();
+    let others = match &all[..] {
         [_] | [] => String::new(),
         _ => format!(" (tried {})", all.join("; ")),
     };
-    let not_found = failures.iter().rev().find_map(|(_, failure)| match failure {
+    let not_found = failures.iter().rev().find_map(|failure| match failure {
         Failure::Status { status: 404, errors, .. } => Some(errors.to_string()),
         _ => None,
     });
@@ -104,9 +122,8 @@ fn in_the_users_words(name: &ImageRef, failures: &[(String, Failure)]) -> Error 
         Failure::Denied(words) => Some(words.clone()),
         _ => None,
     };
-    // What the registry itself says counts before what a mirror says.
-    let anywhere = || failures.iter().rev().find_map(|(_, failure)| words_of(failure)).filter(|_| not_found.is_none());
-    let denied = last.and_then(words_of).or_else(anywhere);
+    let anywhere = || failures.iter().rev().find_map(|failure| words_of(failure)).filter(|_| not_found.is_none());
+    let denied = failures.last().and_then(|failure| words_of(failure)).or_else(anywhere);
     match (denied, &not_found) {
         (Some(words), _) => Error::PullDenied { name: name.familiar_name(), words: words + &others },
         (None, Some(words)) => {
@@ -278,15 +295,15 @@ pub(crate) fn tags(sessions: &[Arc<Session>], name: &ImageRef) -> Result<Vec<Str
     for session in sessions {
         match tags_at(session, name) {
             Ok(tags) => return Ok(tags),
-            Err(Stop::Asked(failure)) => failures.push((session.place().to_owned(), failure)),
-            Err(Stop::Bad(error)) => return Err(error),
+            Err(stop) => failures.push((session.place().to_owned(), stop)),
         }
     }
-    Err(in_the_users_words(name, &failures))
+    Err(in_the_users_words(name, failures))
 }
 
 fn tags_at(session: &Session, name: &ImageRef) -> Result<Vec<String>, Stop> {
     let mut all: Vec<String> = Vec::new();
+    let mut seen = HashSet::new();
     let mut path = "tags/list".to_owned();
     for _ in 0..MAX_PAGES {
         let response = session.get(&path, &[])?;
@@ -296,14 +313,12 @@ fn tags_at(session: &Session, name: &ImageRef) -> Result<Vec<String>, Stop> {
             next.and_then(|link| link.split(['<', '>']).nth(1)).filter(|link| link.starts_with('/')).map(str::to_owned);
         let bytes = response.read_all("the list of tags", MAX_JSON)?;
         let page: Tags = parse_json(&format!("the list of tags of {}", name.familiar_name()), &bytes)?;
-        all.extend(page.tags.unwrap_or_default());
+        all.extend(page.tags.unwrap_or_default().into_iter().filter(|tag| seen.insert(tag.clone())));
         match next {
-            Some(next) if all.len() <= MAX_TAGS && next != path => path = next,
+            _ if all.len() > MAX_TAGS => break,
+            Some(next) if next != path => path = next,
             Some(_) => break,
-            None => {
-                all.dedup();
-                return Ok(all);
-            }
+            None => return Ok(all),
         }
     }
     let reason = format!("it has more than {MAX_TAGS} tags, or its list of them has no end");

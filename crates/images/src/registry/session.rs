@@ -83,15 +83,14 @@ impl Session {
 
     /// GET of what lies below the repository (`manifests/latest`), repeated when that may help.
     pub(super) fn get(&self, path: &str, headers: &[(&str, &str)]) -> Result<Response, Failure> {
-        let mut wait = FIRST_WAIT;
-        for attempt in 0.. {
+        for attempt in 1.. {
             let failure = match self.get_once(path, headers) {
                 Ok(response) => return Ok(response),
                 Err(failure) => failure,
             };
-            let Some(pause) = pause(&failure, wait).filter(|_| attempt < self.attempts()) else { return Err(failure) };
+            let pause = pause(&failure, back_off(attempt)).filter(|_| attempt <= self.attempts());
+            let Some(pause) = pause else { return Err(failure) };
             std::thread::sleep(pause);
-            wait *= 2;
         }
         unreachable!("the loop returns")
     }

@@ -20,6 +20,7 @@ mod pages;
 mod postgres;
 mod pull;
 mod pull_blobs;
+mod pull_mirrors;
 mod scrub;
 mod terminal;
 mod tools;
@@ -77,6 +78,7 @@ fn run() -> Outcome<bool> {
         postgres::cases(),
         pull::cases(),
         pull_blobs::cases(),
+        pull_mirrors::cases(),
         login::cases(),
         scrub::cases(),
         terminal::cases(),
