@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,6 +16,39 @@ use crate::Outcome;
 use crate::archive::architecture;
 use crate::world::World;
 
+/// Writes the config of a docker-registry that keeps its content in `storage`; `http` are further settings of its `http`.
+/// Returns the address on loopback where it is going to be.
+///
+/// # Errors
+/// When there is no port, or the config can't be written.
+pub fn configure(config: &Path, storage: &Path, http: &str) -> Outcome<String> {
+    // Free a moment ago; whoever takes it in between makes the start fail.
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+    let address = free.map_err(|error| error.to_string())?.to_string();
+    let text = format!(
+        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
+         http: {{addr: \"{address}\"{http}}}\n",
+        storage.display()
+    );
+    std::fs::write(config, text).map_err(|error| format!("{}: {error}", config.display()))?;
+    Ok(address)
+}
+
+/// Starts Debian's docker-registry in the world. Returns its address.
+///
+/// # Errors
+/// When it doesn't answer.
+pub fn empty(world: &mut World) -> Outcome<String> {
+    serve(world, "registry", "")
+}
+
+fn serve(world: &mut World, name: &str, http: &str) -> Outcome<String> {
+    let address = configure(&world.dir().join(format!("files/{name}.yml")), &world.dir().join(name), http)?;
+    world.spawn(name, &format!("exec docker-registry serve $W/files/{name}.yml"))?;
+    world.until(&format!("exec 3<>/dev/tcp/{}", address.replace(':', "/")), Duration::from_secs(20))?;
+    Ok(address)
+}
+
 /// Starts Debian's docker-registry in the world, pushes images of the generator into it (`n8nio/n8n:latest` of the archive
 /// `n8n`), and makes it the mirror of Docker Hub. Returns its address.
 ///
@@ -22,17 +56,7 @@ use crate::world::World;
 /// When it doesn't answer, or skopeo can't push.
 pub fn debian(world: &mut World, archive: &str, names: &[&str]) -> Outcome<String> {
     let archive = world.archive(archive)?;
-    // Free a moment ago; whoever takes it in between makes the start fail.
-    let port =
-        TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).map_err(|e| e.to_string())?.port();
-    let address = format!("127.0.0.1:{port}");
-    let config = format!(
-        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"}}\n",
-        world.dir().join("registry").display()
-    );
-    std::fs::write(world.dir().join("files/registry.yml"), config).map_err(|error| error.to_string())?;
-    world.spawn("registry", "exec docker-registry serve $W/files/registry.yml")?;
-    world.until(&format!("exec 3<>/dev/tcp/127.0.0.1/{port}"), Duration::from_secs(20))?;
+    let address = empty(world)?;
     for name in names {
         let push = format!(
             "skopeo copy -q --insecure-policy --dest-tls-verify=false docker-archive:{}:{name} docker://{address}/{name}",
@@ -50,25 +74,13 @@ pub fn debian(world: &mut World, archive: &str, names: &[&str]) -> Outcome<Strin
 /// # Errors
 /// When it doesn't answer, or openssl can't make a certificate.
 pub fn debian_with_tls(world: &mut World) -> Outcome<String> {
-    let port =
-        TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).map_err(|e| e.to_string())?.port();
-    let address = format!("127.0.0.1:{port}");
     world
         .sh("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=127.0.0.1 \
             -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE -keyout $W/key.pem -out $W/cert.pem 2>&1")?
         .ok()?;
     let at = |name: &str| world.dir().join(name).display().to_string();
-    let config = format!(
-        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-         http: {{addr: \"{address}\", tls: {{certificate: {}, key: {}}}}}\n",
-        at("registry-tls"),
-        at("cert.pem"),
-        at("key.pem"),
-    );
-    std::fs::write(at("files/registry-tls.yml"), config).map_err(|error| error.to_string())?;
-    world.spawn("registry-tls", "exec docker-registry serve $W/files/registry-tls.yml")?;
-    world.until(&format!("exec 3<>/dev/tcp/127.0.0.1/{port}"), Duration::from_secs(20))?;
-    Ok(address)
+    let tls = format!(", tls: {{certificate: {}, key: {}}}", at("cert.pem"), at("key.pem"));
+    serve(world, "registry-tls", &tls)
 }
 
 /// Makes `address` the mirror of Docker Hub in the world's config, with further `settings` after it.

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use orlop_tests::archive::root;
 use orlop_tests::images::Noise;
+use orlop_tests::registry;
 
 use super::groups::{archive, many, peak_megabytes, row, settle};
 use super::lab::{Lab, Peer};
@@ -24,14 +25,8 @@ struct Registry {
 
 impl Registry {
     fn start(lab: &Lab) -> Outcome<Self> {
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-        let address = free.map_err(|error| error.to_string())?.to_string();
         let config = lab.dir().join("registry.yml");
-        let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"}}\n",
-            lab.dir().join("registry").display()
-        );
-        fs::write(&config, text).map_err(|error| format!("{}: {error}", config.display()))?;
+        let address = registry::configure(&config, &lab.dir().join("registry"), "")?;
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().map_err(|error| format!("docker-registry: {error}"))?;

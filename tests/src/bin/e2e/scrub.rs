@@ -2,6 +2,7 @@
 
 use orlop_tests::Outcome;
 use orlop_tests::archive::{Image, LayerWriter, root, write_docker_archive};
+use orlop_tests::registry;
 use orlop_tests::world::World;
 
 use crate::{Case, missing_tools, same};
@@ -122,21 +123,17 @@ fn without_descriptors(world: &mut World) -> Outcome {
 
 fn fetched(world: &mut World) -> Outcome {
     let archive = world.archive("busybox")?.display().to_string();
-    let config =
-        "version: 0.1\\nstorage:\\n  filesystem:\\n    rootdirectory: $W/registry\\nhttp:\\n  addr: 127.0.0.1:$PORT\\n";
-    let port = 20_000 + std::process::id() % 20_000;
-    world.set_env("PORT", &port.to_string());
-    world.sh(&format!("printf \"{config}\" > $W/registry.yml"))?.ok()?;
-    world.spawn("registry", "exec docker-registry serve $W/registry.yml")?;
-    let push = format!(
-        "skopeo copy --insecure-policy -q --dest-tls-verify=false docker-archive:{archive} \
-         docker://127.0.0.1:$PORT/team/busybox:1"
-    );
-    world.until(&push, std::time::Duration::from_secs(30))?;
-    world.sh("docker pull -q 127.0.0.1:$PORT/team/busybox:1")?.ok()?;
+    let address = registry::empty(world)?;
+    let name = format!("{address}/team/busybox:1");
+    world
+        .sh(&format!(
+            "skopeo copy --insecure-policy -q --dest-tls-verify=false docker-archive:{archive} docker://{name}"
+        ))?
+        .ok()?;
+    world.sh(&format!("docker pull -q {name}"))?.ok()?;
     world.sh(FLIP)?.ok()?;
     world.sh("docker image scrub > $W/out 2> $W/err")?.fails(1)?;
     world.sh("grep 'fetched again from 127.0.0.1' $W/err && docker image scrub")?.ok()?;
-    world.sh("docker run --rm 127.0.0.1:$PORT/team/busybox:1 true")?.ok()?;
+    world.sh(&format!("docker run --rm {name} true"))?.ok()?;
     Ok(())
 }
