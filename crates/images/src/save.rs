@@ -16,7 +16,7 @@ use crate::resolve::{resolve, tag_reference};
 use crate::{Error, Store, blob};
 use orlop_layers::{LayerArchive, store as layers};
 use orlop_model::image::ImageConfig;
-use orlop_model::{Digest, Id, ImageRef};
+use orlop_model::{Digest, ErrorKind, Id, ImageRef, Kind};
 use orlop_state::{ImageRow, ReadTx};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,6 +62,13 @@ pub fn save(store: Store<'_>, names: &[String], output: &mut dyn Write) -> Resul
     if is_unneeded {
         // An image was removed meanwhile, and only this save still needed its layers.
         layers::remove_unreferenced(store.state, store.driver)?;
+    }
+    // A lease holds layers; the config goes with its image.
+    if matches!(&written, Err(error) if error.kind() == ErrorKind::NotFound) {
+        let known = store.state.read(|tx| tx.images().list())?;
+        if let Some(id) = chosen.images.keys().find(|id| known.iter().all(|row| row.id != **id)) {
+            return Err(Error::NotFound { name: id.to_string(), close_matches: Vec::new() });
+        }
     }
     written?;
     Ok(chosen.images.into_iter().map(|(id, (_, names))| (id, names)).collect())
