@@ -215,7 +215,19 @@ fn flag_error(program: &str, syntax: &Syntax, command: &Command, error: &clap::E
         }
         _ => error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned(),
     };
-    format!("{message}\n\n{}", pointer(program, syntax))
+    let hint = match error.kind() {
+        ErrorKind::UnknownArgument => flag_hint(command, flag),
+        _ => String::new(),
+    };
+    format!("{message}\n\n{}{hint}", pointer(program, syntax))
+}
+
+/// The flag of the verb that may have been meant, as a line of its own.
+fn flag_hint(command: &Command, flag: &str) -> String {
+    let Some(wanted) = flag.strip_prefix("--") else { return String::new() };
+    let known = command.get_arguments().filter(|arg| !arg.is_hide_set()).filter_map(Arg::get_long);
+    let near = orlop_model::near::near(wanted, known);
+    near.first().map_or_else(String::new, |name| format!("\nHint: did you mean '--{name}'?"))
 }
 
 fn count_error(program: &str, syntax: &Syntax) -> String {
@@ -311,7 +323,6 @@ mod tests {
         for (line, expected) in [
             (&["--foo", "x"][..], "unknown flag: --foo"),
             (&["--foo=1", "x"], "unknown flag: --foo"),
-            (&["--memori", "1g", "x"], "unknown flag: --memori"),
             (&["-zz", "x"], "unknown shorthand flag: 'z' in -zz"),
             (&["-itz", "x"], "unknown shorthand flag: 'z' in -itz"),
             (&["--name"], "flag needs an argument: --name"),
@@ -338,6 +349,15 @@ mod tests {
                 }
                 other => panic!("{line:?}: {other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_flag_that_is_nearly_right_has_a_hint() {
+        for (flag, expected) in [("--memori", Some("--memory")), ("--naem=x", Some("--name")), ("--foo", None)] {
+            let Err(Refusal::Flag(text)) = read::<RunArgs>(&[flag, "x"]) else { panic!("{flag} was taken") };
+            let hint = text.lines().find_map(|line| line.strip_prefix("Hint: did you mean '")?.strip_suffix("'?"));
+            assert_eq!(hint, expected, "{text}");
         }
     }
 
