@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
 /// The record's name in the run directory.
-const RUNNING: &str = "running.json";
+pub(super) const RUNNING: &str = "running.json";
 
 /// How long an ended program that isn't our child may take until its parent has reaped it.
 const REAPED_WITHIN: Duration = Duration::from_secs(2);

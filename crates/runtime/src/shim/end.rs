@@ -36,6 +36,8 @@ pub(super) fn finish(shim: &mut Shim, code: i32) {
             note(&format!("there is no exit record: {error}"));
         }
     }
+    // Nothing is left to adopt, even where nobody reaps the program.
+    let _ = fs::remove_file(shim.config.dir.join(super::adopt::RUNNING));
     shim.stop_listening();
 }
 
