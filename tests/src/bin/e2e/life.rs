@@ -45,7 +45,8 @@ fn after_boot(world: &World, script: &str) -> Outcome<String> {
     let end = "docker rm -f $(docker ps -aq) > /dev/null";
     std::fs::write(world.dir().join("after"), format!("{boot}\n{script}\n{end}\n"))
         .map_err(|error| error.to_string())?;
-    world.sh(&format!("{gone}\nunshare -m bash $W/after"))?.ok()
+    // Its own pid namespace as well: mounts are made in that of process 1, which must see the same boot id.
+    world.sh(&format!("{gone}\nunshare -m -p --fork --mount-proc bash $W/after"))?.ok()
 }
 
 const SOON: Duration = Duration::from_secs(20);
