@@ -442,7 +442,7 @@ pub const VERBS: &[Verb] = &[
     verb!(
         Noun,
         "volume restore",
-        "VOLUME [VOLUME...]",
+        "VOLUME|TRASH-ID [VOLUME|TRASH-ID...]",
         AtLeast(1),
         "Bring removed volumes back from the trash",
         volume::restore

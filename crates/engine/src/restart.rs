@@ -148,14 +148,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Starts what its restart policy wants started after a boot. Returns who couldn't be started and why.
+    /// Starts what its restart policy wants started after a boot, or after [`Self::stop_all`]: units may be restarted without
+    /// the machine. Returns who couldn't be started and why.
     pub fn start_at_boot(&self) -> Result<Vec<(String, Error)>> {
         let mut failed = Vec::new();
         for container in self.containers()? {
             let (status, policy) = (&container.details.status, container.details.host.options.restart);
             let is_due = status.phase == Phase::Exited
                 && status.started.is_some()
-                && status.boot != self.boot()
+                && (status.boot != self.boot() || status.shutdown)
                 && wants_start_at_boot(policy, status);
             if is_due && let Err(error) = self.start(&container.id.hex(), None) {
                 failed.push((container.name.to_string(), error));

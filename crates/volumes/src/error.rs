@@ -114,8 +114,13 @@ pub enum Error {
     #[error("restore {0}: this is a container's writable layer; only volumes can be restored by this version")]
     NotAVolume(String),
     /// The name is taken by another volume.
-    #[error("restore {name}: a volume of that name exists; remove it first, it goes to the trash as well")]
+    #[error(
+        "restore {name}: a volume of that name exists; `orlop volume rm {name}` moves it to the trash as well, and then \
+         `orlop volume restore {}` brings back the one from before", id.short()
+    )]
     RestoreExists {
+        /// Where the one to bring back lies in the trash: once the other has gone there too, the name means that one.
+        id: Id,
         /// The volume.
         name: VolumeName,
     },

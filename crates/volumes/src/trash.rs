@@ -154,7 +154,7 @@ pub fn restore(state: &State, name_or_id: &str) -> Result<VolumeRow, Error> {
     let _volume_lock = state.lock("volume", name.as_str())?;
     let trash_lock = state.lock("volume", &lock_name(id))?;
     if settle(state, &name)?.is_some() {
-        return Err(Error::RestoreExists { name });
+        return Err(Error::RestoreExists { id, name });
     }
     let volume = VolumeRow { phase: VolumePhase::Ready, mounted_for: Vec::new(), ..volume };
     state.write(|tx| {

@@ -201,6 +201,10 @@ fn stop_all(world: &mut World) -> Outcome {
         same("log", &world.sh(&format!("docker logs {name}"))?.ok()?, "ready\nended")?;
         same("state", &world.sh(&format!("docker inspect -f '{{{{.State.Status}}}}' {name}"))?.ok()?, "exited")?;
     }
+    // As `systemctl restart` of the unit does, and then a shutdown and a boot.
+    world.sh("orlop system tend --boot")?.ok()?;
+    same("after a restart", &world.sh("docker ps -q | wc -l")?.ok()?, "2")?;
+    world.sh("orlop system stop-all")?.ok()?;
     same("after a boot", &after_boot(world, "orlop system tend --boot; docker ps -q | wc -l")?, "2")
 }
 
